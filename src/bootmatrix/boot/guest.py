@@ -34,8 +34,8 @@ from bootmatrix.snapshot.clone import COPY_BEGINS, copy_files, wake_up
 from bootmatrix.snapshot.snapshot import Snapshot
 
 
-def _ignore(_: Phase) -> None:
-    pass
+def ignore(_: Phase) -> None:
+    """Do nothing at the begin of a phase."""
 
 
 async def boot(  # noqa: PLR0913
@@ -43,7 +43,7 @@ async def boot(  # noqa: PLR0913
     bootable: Bootable,
     timeouts: Timeouts,
     folder: Path,
-    on_phase: Callable[[Phase], None] = _ignore,
+    on_phase: Callable[[Phase], None] = ignore,
     *,
     snapshot: Snapshot | None = None,
     dump: bool = False,

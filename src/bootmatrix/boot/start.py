@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix.boot.collect import CollectLimits
-from bootmatrix.boot.guest import boot
+from bootmatrix.boot.guest import boot, ignore
 from bootmatrix.boot.observation import Hold
 from bootmatrix.fsio import read_whole
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.model import Bootable, BootKind, Machine, Outcome, Phase, Timeouts
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.snapshot.clone import COPY_BEGINS
-from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
+from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool, no_limit
 from bootmatrix.snapshot.snapshot import Snapshot
 from bootmatrix.snapshot.template import NoTemplate
 
@@ -34,9 +34,9 @@ class Start:
 
     machine: Machine
     timeouts: Timeouts
-    turn: ResourceLease
-    on_phase: Callable[[Phase], None]
     folder: Path
+    turn: ResourceLease = no_limit
+    on_phase: Callable[[Phase], None] = ignore
     dump: bool = False
     attach: Callable[[AgentClient], None] | None = None
     limits: CollectLimits | None = None

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.boot.acceleration import Accelerators
 from bootmatrix.cell.elsewhere import Boards
 from bootmatrix.cell.held import HoldGuest
 from bootmatrix.cell.run import RunContext
-from bootmatrix.model import Machine
 from bootmatrix.model.run_config import RunConfig
 from bootmatrix.progress import Observer
 from bootmatrix.qemu.host import available_memory_mib
 from bootmatrix.snapshot.cache import SnapshotCache
-from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool
+from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool, no_limit
 
 SNAPSHOT_SHARE = 0.1
 """Part of the available memory for snapshots that no guest uses just now."""
-
-
-def no_limit(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[None]:
-    """Reserve no resources of the host, for a context that boots one guest or none."""
-    return nullcontext()
 
 
 @contextmanager

@@ -297,7 +297,7 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     may_fork = cell.boot == "fork" and machine.is_emulated()
     on_phase = partial(context.observer.cell_stage, cell)
     limits = CollectLimits.of(cell.get_limit)
-    start = Start(machine, cell.timeouts, context.turn, on_phase, folder, context.dump, limits=limits)
+    start = Start(machine, cell.timeouts, folder, context.turn, on_phase, context.dump, limits=limits)
     holding = Holding(cell, context.hold) if context.hold and can_hold(cell, bootable) else None
     start, bootable = holding.prepared(start, bootable) if holding else (start, with_collection(bootable, machine))
     booted = await context.backend.start(start, bootable, context.forks if may_fork else None)

@@ -15,7 +15,7 @@ from bootmatrix.errors import NetworkError
 from bootmatrix.forge import github, gitlab
 from bootmatrix.forge.api import ForgeApi
 from bootmatrix.forge.notify import job_page
-from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
+from bootmatrix.history.lookup import past_against
 from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.context import ReportContext
@@ -29,9 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Tell the result; a fault of the network is printed, and fails nothing."""
     place = find_run(reports_folder(args.reports), args.run_name)
     saved = load_run(place.folder)
-    name = args.baseline or saved.baseline
-    baseline = read_baseline(baseline_of(place, name)) if name else None
-    past = past_of_run(place, saved, baseline, compared=bool(name))
+    past = past_against(place, saved, args.baseline or saved.baseline)
     context = ReportContext(saved, console_reader(place.folder), past)
     tell_run(notifier(args), context, place.folder / REPORT_FILE, args.link)
     for api, tellers in _chosen(args, context):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.kernel.custom import find_kernel
@@ -16,7 +12,7 @@ from bootmatrix.assembly.kernel.facts import HEADINGS, kernel_facts
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import print_table
+from bootmatrix.cli.output import print_rows, print_table
 from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.load.catalogue import find_catalogue, kernels_for, load_catalogues
 from bootmatrix.load.profile import find_machine
@@ -33,17 +29,17 @@ def run_distro(args: argparse.Namespace) -> int:
 
     Returns status 3 if one does not resolve.
     """
-    names = list(load_catalogues()) if args.distro == EVERY else [args.distro]
-    return _print_checked(args, [entry for name in names for entry in _entries(args, find_catalogue(name))])
+    names = load_catalogues() if args.distro == EVERY else [args.distro]
+    return _print_checked(args, names)
 
 
 def run_check(args: argparse.Namespace) -> int:
     """Try catalogues against real servers; status 3 if one is not available."""
     if bool(args.names) == args.all:
         raise InputError("name distributions, or give --all", f"Known: {', '.join(load_catalogues())}.")
-    names = list(load_catalogues()) if args.all else args.names
+    names = load_catalogues() if args.all else args.names
     args.impatient = True
-    return _print_checked(args, [entry for name in names for entry in _entries(args, find_catalogue(name))])
+    return _print_checked(args, names)
 
 
 def _entries(args: argparse.Namespace, catalogue: Catalogue) -> Iterator[Entry]:
@@ -54,7 +50,8 @@ def _entries(args: argparse.Namespace, catalogue: Catalogue) -> Iterator[Entry]:
             yield profile, name, kernel
 
 
-def _print_checked(args: argparse.Namespace, entries: list[Entry]) -> int:
+def _print_checked(args: argparse.Namespace, names: Iterable[str]) -> int:
+    entries = [entry for name in names for entry in _entries(args, find_catalogue(name))]
     sources = options.workspace(args).sources()
     with (
         download_progress() as downloads,
@@ -65,13 +62,16 @@ def _print_checked(args: argparse.Namespace, entries: list[Entry]) -> int:
         if getattr(args, "impatient", False):
             repositories = repositories.impatient()
         results = list(pool.map(lambda entry: repositories.check(entry[2], entry[0].names.debian), entries))
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("distribution", "kernel", "arch", "newest version"):
-        table.add_column(heading)
-    for (profile, name, kernel), (version, fault) in zip(entries, results, strict=True):
-        text = f"{version} ({fault})" if version and fault else version or f"({fault})"
-        table.add_row(*map(escape, (kernel.distribution, name, profile.name, text)))
-    print_table(table)
+    rows = [
+        (
+            kernel.distribution,
+            name,
+            profile.name,
+            f"{version} ({fault})" if version and fault else version or f"({fault})",
+        )
+        for (profile, name, kernel), (version, fault) in zip(entries, results, strict=True)
+    ]
+    print_rows(("distribution", "kernel", "arch", "newest version"), rows)
     good = sum(not fault for _, fault in results)
     print_table(f"{good} of {len(results)} are available")
     return EXPECTED if good == len(results) else OUR_FAULT
@@ -87,9 +87,7 @@ def run_facts(args: argparse.Namespace) -> int:
         for profile, board in selected
         for name, source in _sources(profile, board, args.distro)
     ]
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("arch", "kernel", "release", *HEADINGS):
-        table.add_column(heading)
+    rows = []
     are_good = True
     with download_progress() as downloads, open_builder(options.workspace(args).sources(), downloads) as builder:
         for profile, board, name, source in kernels:
@@ -99,8 +97,8 @@ def run_facts(args: argparse.Namespace) -> int:
                 row = (kernel.release, *facts)
             except BootmatrixError as error:
                 row, are_good = (f"({error.message})",), False
-            table.add_row(*map(escape, (profile.name, name, *row)))
-    print_table(table)
+            rows.append((profile.name, name, *row))
+    print_rows(("arch", "kernel", "release", *HEADINGS), rows)
     return EXPECTED if are_good else OUR_FAULT
 
 

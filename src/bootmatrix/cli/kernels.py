@@ -9,10 +9,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
 from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import add_custom_kernel, find_kernel
@@ -20,7 +16,7 @@ from bootmatrix.assembly.kernel.options import fragment, parse_purposes, summari
 from bootmatrix.cli import catalogues, options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import print_table, say
+from bootmatrix.cli.output import print_rows, say
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
 from bootmatrix.fsio import DESCRIPTORS
 from bootmatrix.load.data_paths import arch_folders, named_files
@@ -49,12 +45,7 @@ def run(args: argparse.Namespace) -> int:
     sources = options.workspace(args).sources()
     with download_progress() as downloads, open_builder(sources, downloads) as builder, ThreadPoolExecutor() as pool:
         rows = list(pool.map(lambda entry: _row(builder, *entry), entries))
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("arch", "kernel", "release", "package"):
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    print_table(table)
+    print_rows(("arch", "kernel", "release", "package"), rows)
     return EXPECTED if all(row[3] for row in rows) else OUR_FAULT
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,15 +60,7 @@ def selection(args: argparse.Namespace) -> Selection:
 
 def guest_selection(args: argparse.Namespace) -> Selection:
     """Make the selection of a single guest: all but its architecture and kernel."""
-    return Selection(
-        qemu_args=tuple(args.qemu_args),
-        memory=args.memory,
-        cpus=args.cpus,
-        append=tuple(args.append),
-        timeout=args.timeout,
-        roots=args.roots,
-        fail_on_warning=args.fail_on_warning,
-    )
+    return replace(selection(args), arch=(), kernel=(), machine=None)
 
 
 def board(args: argparse.Namespace) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -49,6 +50,18 @@ def print_table(*parts: RenderableType) -> None:
         for part in parts:
             console.print(part)
     print(disarmed(capture.get()), end="")
+
+
+def print_rows(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table of plain words."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*headings, box=box.SIMPLE, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    print_table(table)
 
 
 def table_console() -> Console:

@@ -13,7 +13,7 @@ from bootmatrix.cli.run_end import update_index
 from bootmatrix.errors import InputError, RunFault
 from bootmatrix.fsio import write_named
 from bootmatrix.history.index import ask
-from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
+from bootmatrix.history.lookup import past_against
 from bootmatrix.history.reference import RunLocation, find_run, reports_folder
 from bootmatrix.history.values import Past
 from bootmatrix.model import Run
@@ -38,10 +38,8 @@ def run(args: argparse.Namespace) -> int:
         _write_state(args, place)
         raise
     baseline_name = args.baseline or ("last-good" if args.fail_on else saved.baseline)
-    baseline = read_baseline(baseline_of(place, baseline_name)) if baseline_name else None
-    past = past_of_run(place, saved, baseline, compared=bool(baseline_name))
-    past = replace(past, regressions_only=bool(args.fail_on))
-    saved = saved.model_copy(update={"baseline": baseline.line.name if baseline else ""})
+    past = replace(past_against(place, saved, baseline_name), regressions_only=bool(args.fail_on))
+    saved = saved.model_copy(update={"baseline": past.comparison.baseline if past.comparison else ""})
     if args.format:
         data = render(args.format, ReportContext(saved, console_reader(place.folder), past))
         _output(_with_warning(data, place) if args.format == "html" else data, args.output)

@@ -60,9 +60,7 @@ def run(args: argparse.Namespace) -> int:
             options.board(args),
             args.kernel,
             selection=replace(
-                options.guest_selection(args),
-                machine=None,
-                must_test=not args.shell and args.gdb is None and args.expect is None,
+                options.guest_selection(args), must_test=not args.shell and args.gdb is None and args.expect is None
             ),
             shell=args.shell,
             observer=downloads,

@@ -9,7 +9,7 @@ from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED
 from bootmatrix.cli.output import say
 from bootmatrix.errors import InputError
-from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
+from bootmatrix.history.lookup import past_against
 from bootmatrix.history.reference import TAG, RunLocation, find_run, reports_folder
 from bootmatrix.history.values import Comparison
 from bootmatrix.report.sanitize import one_line
@@ -83,8 +83,7 @@ def _comparison(args: argparse.Namespace, place: RunLocation) -> Comparison | No
     """Compare the runs from their own files: a sign-off does not rely on the index."""
     if not args.baseline:
         return None
-    baseline = read_baseline(baseline_of(place, args.baseline))
-    return past_of_run(place, load_run(place.folder), baseline, compared=True).comparison
+    return past_against(place, load_run(place.folder), args.baseline).comparison
 
 
 def _signer(args: argparse.Namespace) -> Signer | None:

@@ -78,6 +78,12 @@ def read_baseline(place: RunLocation | None) -> RunResults | None:
     return load_results(place.folder) if place else None
 
 
+def past_against(place: RunLocation, run: Run, baseline: str) -> Past:
+    """Return a run's past, with its comparison if a baseline is named; InputError if that cannot be read."""
+    results = read_baseline(baseline_of(place, baseline)) if baseline else None
+    return past_of_run(place, run, results, compared=bool(baseline))
+
+
 def past_of_run(
     place: RunLocation,
     run: Run,

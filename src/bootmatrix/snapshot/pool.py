@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,6 +26,11 @@ class ResourceLease(Protocol):
 
     def __call__(self, machine: Machine, memory_mib: int | None = None, /) -> AbstractAsyncContextManager[None]:
         """Hold them for as long as the context lasts."""
+
+
+def no_limit(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[None]:
+    """Reserve no resources of the host: one guest is booted, or none."""
+    return nullcontext()
 
 
 MORE = 1.5

@@ -22,7 +22,7 @@ from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.serve import serve_http
 from bootmatrix.guest.streams import Signal
 from bootmatrix.judge import judge
-from bootmatrix.model import Bootable, Cell, Machine, Phase
+from bootmatrix.model import Bootable, Cell, Machine
 from bootmatrix.qemu.host import children, children_cpu_s
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
@@ -32,10 +32,6 @@ from bootmatrix.source.guest_repository import GuestRepository
 PACKAGE_FIELDS = {"name", "version", "architecture", "suite", "sha256"}
 END_S = 10.0
 """For the end of a guest to be known after its agent's channel was closed."""
-
-
-def _ignore(_: Phase) -> None:
-    pass
 
 
 @dataclass
@@ -62,7 +58,7 @@ class GuestSession:
     async def follow(self, context: RunContext) -> None:
         """Boot the guest, and follow it to its end."""
         self.is_followed = True
-        start = Start(self.machine, self.cell.timeouts, context.turn, _ignore, self.folder, attach=self.attach)
+        start = Start(self.machine, self.cell.timeouts, self.folder, context.turn, attach=self.attach)
         try:
             self.booted = await start_guest(start, self.bootable, context.forks)
         except Exception as error:

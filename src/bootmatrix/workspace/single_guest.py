@@ -16,7 +16,6 @@ from bootmatrix.assembly.initrd.segments import with_shell
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
 from bootmatrix.boot.collect import with_collection
 from bootmatrix.boot.start import Start, start_cold
-from bootmatrix.cell.context import no_limit
 from bootmatrix.cell.fault_places import FaultPlaces
 from bootmatrix.cell.held import HoldGuest, Holding, can_hold
 from bootmatrix.cell.record_builder import save_files
@@ -33,7 +32,6 @@ from bootmatrix.model import (
     Judgement,
     Machine,
     Outcome,
-    Phase,
     PrebuiltGuest,
     Profile,
     Timeouts,
@@ -78,7 +76,7 @@ class SingleGuest:
         `hold` uses the guest of a spec if it fails, before it ends. With `on_second_boot`, a kernel that hangs is
         booted again, to tell where.
         """
-        start = Start(self.machine, self.timeouts, no_limit, _ignore, folder, dump)
+        start = Start(self.machine, self.timeouts, folder, dump=dump)
         bootable = with_collection(self.bootable, self.machine)
         if hold and self.cell and can_hold(self.cell, self.bootable):
             start, bootable = Holding(self.cell, hold).prepared(start, self.bootable)
@@ -137,10 +135,6 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
         places = FaultPlaces(profile.kernels_of(cell.machine).get(cell.kernel), release)
         machine = grown(machine, bootable) if cell.size.grows else machine
         return SingleGuest(machine, bootable, cell.timeouts, cell, places)
-
-
-def _ignore(_: Phase) -> None:
-    pass
 
 
 def _changed(machine: Machine, bootable: Bootable, selection: Selection) -> SingleGuest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +22,7 @@ from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.requests import GuestRequest
 from bootmatrix.guest.serve import serve_http
 from bootmatrix.judge import judge
-from bootmatrix.model import Bootable, Machine, Phase, Timeouts
+from bootmatrix.model import Bootable, Machine, Timeouts
 from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.source.guest_repository import GuestRepository
 
@@ -101,7 +101,7 @@ async def open_prepare_guest(
     """
     clients: list[AgentClient] = []
     timeouts = Timeouts(boot=BOOT_S, onboot=BOOT_S, services=BOOT_S, silence=BOOT_S)
-    start = Start(machine, timeouts, _free, _ignore, folder, attach=clients.append)
+    start = Start(machine, timeouts, folder, attach=clients.append)
     work = asyncio.create_task(start_cold(start, bootable.model_copy(update={"agent": "serve"})))
     server: asyncio.Task[None] | None = None
     try:
@@ -115,14 +115,6 @@ async def open_prepare_guest(
             task.cancel()
             with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError, Exception):
                 await task
-
-
-def _free(_machine: Machine, _memory_mib: int | None = None) -> nullcontext[None]:
-    return nullcontext()
-
-
-def _ignore(_phase: Phase) -> None:
-    pass
 
 
 async def _client(work: asyncio.Task[Booted], clients: list[AgentClient]) -> AgentClient:
