@@ -55,9 +55,7 @@ def names(group: str) -> tuple[str, ...]:
 def load(group: str, name: str) -> Any:
     """Load a plug-in.
 
-    Raises:
-        InputError: unknown name.
-        HostError: it cannot be imported.
+    Raises InputError if the name is unknown, HostError if it cannot be imported.
     """
     entry = registered(group).get(name)
     if entry is None:

@@ -64,9 +64,7 @@ class Server(ThreadingHTTPServer):
     `base_url` is the address that a proxy gives it, such as https://ci.example.org/bootmatrix/. The proxy may keep the
     path or cut it off.
 
-    Raises:
-        InputError: invalid base URL.
-        OSError: the port cannot be used.
+    Raises InputError for an invalid base URL, OSError if the port cannot be used.
     """
 
     daemon_threads = True

@@ -52,7 +52,7 @@ CHROOT = "/chroot"
 
 @dataclass(frozen=True)
 class Assembly(Userland):
-    """All fetched inputs of a guest, before anything is built: a userland for a machine and a kernel."""
+    """All fetched inputs of a guest: a userland for a machine and a kernel."""
 
     machine: Machine
     kernel: Kernel
@@ -97,9 +97,8 @@ def gather(  # noqa: PLR0913, PLR0917
 
     `roots` says where the roots of containers are in a cold boot. `images` are the spec's, if they are there already.
 
-    Raises:
-        BuildError: the spec cannot be built for this machine.
-        InfraError: a fault of the archive, the network or the host.
+    Raises BuildError if the spec cannot be built for this machine, InfraError for a fault of the archive, the network
+    or the host.
     """
     user = gather_userland(spec, profile, builder, images)
     bundles, init = user.bundles, user.init
@@ -131,9 +130,8 @@ def build(  # noqa: PLR0913, PLR0917
 ) -> Bootable:
     """Build the bootable of a machine for a spec, with the parts for forking.
 
-    Raises:
-        BuildError: the spec cannot be built for this machine.
-        InfraError: a fault of the archive, the network or the host.
+    Raises BuildError if the spec cannot be built for this machine, InfraError for a fault of the archive, the network
+    or the host.
     """
     bootable = bootable_of(gather(spec, profile, machine, kernel, builder, roots))
     check_memory(machine, bootable)
@@ -216,7 +214,7 @@ def _initrd(assembly: Assembly) -> tuple[Artefact, int]:
 
 
 def _forkable(assembly: Assembly, cmdline: str) -> dict[str, object]:
-    """Return the fields of a Bootable about forking: the template's initrd and the clone's disk, or why not."""
+    """Return the fields of a Bootable about forking, or why it is not forked."""
     if needs_every_module(assembly.bundles):
         return {"cold_reason": "a container sees the folder of the kernel's modules"}
     if first_process(assembly.bundles):
@@ -258,7 +256,7 @@ def _disk(assembly: Assembly) -> Artefact | str:
 
 
 def _userland(assembly: Assembly) -> Segment:
-    """The segment that is independent of the kernel, shared by all kernels: the root without those on disks."""
+    """The segment of the root without those on disks, shared by all kernels."""
     key, on_disk = assembly.root_key, [image.digest for image in assembly.on_disk]
     if on_disk:
         key = json.dumps([key, "without", *on_disk])

@@ -117,9 +117,8 @@ class ExportRequest:
 def write(request: ExportRequest, cell: Cell, context: BuildContext) -> list[Path]:
     """Build a cell in some formats and write their files; return the paths.
 
-    Raises:
-        InputError: a format is unknown, or not available for this architecture.
-        BuildError: the spec cannot be built in this format.
+    Raises InputError if a format is unknown, or not available for this architecture; BuildError if the spec cannot be
+    built in this format.
     """
     profile = context.profiles[cell.arch]
     machines = {name: machine_of(name, profile, cell.machine, request.is_named) for name in request.formats}

@@ -30,9 +30,7 @@ def board_firmware(machine: Machine, profile: Profile, builder: Builder) -> dict
 def firmware_artefact(firmware: Firmware, profile: Profile, builder: Builder) -> Artefact:
     """Unpack a firmware file, cached.
 
-    Raises:
-        BuildError: the package lacks the file, or is damaged.
-        InfraError: the package cannot be fetched.
+    Raises BuildError if the package lacks the file, or is damaged; InfraError if the package cannot be fetched.
     """
     package = _find(firmware, profile, builder)
     store, key = builder.store, json.dumps([FORMAT, package.sha256, firmware.path])

@@ -13,7 +13,7 @@ from bootmatrix.store import COPY_BYTES, Store, host_faults
 
 
 def filled(text: str, names: Mapping[str, str], where: str = "") -> str:
-    """Replace placeholders. Raises BuildError if one is unknown, or has a width and the like."""
+    """Replace placeholders. Raises BuildError if one is unknown, or has a width."""
     with suppress(ValueError):
         fields = [field for field in Formatter().parse(text) if field[1] is not None]
         if all(name in names and not width and not conversion for _, name, width, conversion in fields):
@@ -25,9 +25,7 @@ def filled(text: str, names: Mapping[str, str], where: str = "") -> str:
 def take(path: Path, sha256: str, store: Store) -> Path:
     """Copy a file into the store, unless it has it already; return the private copy.
 
-    Raises:
-        InputError: the digest has changed.
-        OSError: the file cannot be read.
+    Raises InputError if the digest has changed, OSError if the file cannot be read.
     """
     if store.has(sha256):
         return store.verified(sha256)
@@ -53,9 +51,7 @@ def take_into(folder: Path, path: Path, sha256: str) -> Path:
 def copy_digested(path: Path, target: Path) -> str:
     """Copy a file, and return the digest of the copy.
 
-    Raises:
-        HostError: the disk is full.
-        OSError: the file cannot be read.
+    Raises HostError if the disk is full, OSError if the file cannot be read.
     """
     digest = hashlib.sha256()
     with path.open("rb") as source, host_faults(target.parent), target.open("xb") as copy:

@@ -101,9 +101,8 @@ def gather_userland(
 ) -> Userland:
     """Fetch the images of a spec, unless they are given, and check its containers.
 
-    Raises:
-        BuildError: the spec cannot be built for this architecture.
-        InfraError: a fault of the archive, the network or the host.
+    Raises BuildError if the spec cannot be built for this architecture, InfraError for a fault of the archive, the
+    network or the host.
     """
     images = images or fetch_images(spec, profile, builder)
     userland = Userland(spec, profile, builder, images, place(spec, images))
@@ -117,9 +116,8 @@ def gather_userland(
 def fetch_images(spec: Spec, profile: Profile, builder: Builder) -> dict[str, StoredImage]:
     """Fetch or make all images of a spec, by reference.
 
-    Raises:
-        BuildError: an image cannot be built for this architecture.
-        InfraError: a fault of the archive, the network or the host.
+    Raises BuildError if an image cannot be built for this architecture, InfraError for a fault of the archive, the
+    network or the host.
     """
     images = {}
     for name in references(spec):

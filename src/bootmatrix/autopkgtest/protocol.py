@@ -55,9 +55,8 @@ class ProtocolServer:
     def serve(self, requests: BinaryIO, replies: BinaryIO) -> None:
         """Serve until `quit`. The testbed is closed in the end, whatever happens.
 
-        Raises:
-            InputError: a command that breaks the protocol, or an end without `quit`.
-            BootmatrixError: the testbed cannot do it.
+        Raises InputError for a command that breaks the protocol, or an end without `quit`; BootmatrixError if the
+        testbed cannot do it.
         """
         try:
             _reply(replies, ())

@@ -140,9 +140,7 @@ class Testbed:
     def copy(self, direction: str, here: str, there: str) -> None:
         """Copy a file or folder: `put` into the guest, `get` out of it.
 
-        Raises:
-            BuildError: it cannot be copied.
-            AgentError: the guest has ended.
+        Raises BuildError if it cannot be copied, AgentError if the guest has ended.
         """
         assert self._guest
         request = {"copy": {"direction": direction, "here": here, "there": there, "exact": True}}

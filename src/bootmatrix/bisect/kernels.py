@@ -50,9 +50,7 @@ class Search:
 def prepare_search(question: Question, all_profiles: Mapping[str, Profile], archive: Archive) -> Search:
     """Prepare a search, without booting.
 
-    Raises:
-        InputError: unknown architecture, kernel or version.
-        InfraError: cannot reach the archive.
+    Raises InputError for an unknown architecture, kernel or version; InfraError if the archive cannot be reached.
     """
     profile, machine = find_machine(all_profiles, question.target)
     entries = catalogued(question, profile)
@@ -97,9 +95,7 @@ def kernels_of_repositories(
 ) -> tuple[list[Kernel], dict[str, RepositoryKernel]]:
     """Return the kernels from good to bad, and their sources by release.
 
-    Raises:
-        InputError: one is not found, or both are the same.
-        InfraError: no repository is available.
+    Raises InputError if one is not found, or both are the same; InfraError if no repository is available.
     """
     if entries[0].snapshots:
         found = archive.repositories.old_kernels(entries, question.good, question.bad)

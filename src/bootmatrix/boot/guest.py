@@ -60,10 +60,8 @@ async def boot(  # noqa: PLR0913
 
     No QEMU outlives this function, or this process.
 
-    Raises:
-        HostError: cannot start QEMU.
-        InputError: the guest's disk has changed since it was digested.
-        OSError: cannot write the console.
+    Raises HostError if QEMU cannot be started, InputError if the guest's disk has changed since it was digested,
+    OSError if the console cannot be written.
     """
     nonce = secrets.token_hex(16)
     has_port = machine.result == "virtio-serial"

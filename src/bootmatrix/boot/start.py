@@ -55,8 +55,7 @@ class Booted:
 async def start_guest(start: Start, bootable: Bootable, forks: SnapshotPool | None) -> Booted:
     """Boot a guest, forked if there are forks, and follow it to its end.
 
-    Raises:
-        HostError, OSError: as `boot` does.
+    Raises HostError, OSError as `boot` does.
     """
     reason = bootable.cold_reason
     if forks and bootable.forkable:

@@ -112,9 +112,8 @@ class RunContext(BuildContext):
 def prepare(cell: Cell, context: RunContext) -> Prepared:
     """Fetch and build a cell's bootable. Blocking.
 
-    Raises:
-        BuildError: the spec cannot be built for this architecture.
-        InfraError: the archive, the network or the host is at fault.
+    Raises BuildError if the spec cannot be built for this architecture, InfraError if the archive, the network or the
+    host is at fault.
     """
     return healed(lambda: _prepared(cell, context))
 

@@ -301,9 +301,8 @@ class UserCell:
 def prepare_user(spec: Spec, profile: Profile, machine: Machine, builder: Builder) -> UserCell:
     """Fetch and build everything of a cell. Blocking.
 
-    Raises:
-        Unsupported: the spec needs what only a guest has.
-        HostError: the emulator is missing, or the kernel is too old.
+    Raises Unsupported if the spec needs what only a guest has, HostError if the emulator is missing, or the kernel is
+    too old.
     """
     if spec.own:
         raise Unsupported("a prebuilt guest has a kernel of its own")

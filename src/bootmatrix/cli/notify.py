@@ -16,9 +16,7 @@ def notifier(args: argparse.Namespace) -> Notifier | None:
 
     Called before a run: an address that cannot be used is found then, not after hours.
 
-    Raises:
-        InputError: an address is invalid.
-        HostError: apprise is not installed.
+    Raises InputError if an address is invalid, HostError if apprise is not installed.
     """
     addresses = args.notify or tuple(os.environ.get("BOOTMATRIX_NOTIFY", "").split()) or _of_project(args)
     if not addresses:

@@ -101,9 +101,7 @@ def _tell(told: Notifier | None, args: argparse.Namespace, verdict: Verdict) -> 
 def _begin(args: argparse.Namespace) -> None:
     """Check options, and run the user's build, before anything is downloaded.
 
-    Raises:
-        InputError: options that do not go together, or a port that cannot be had.
-        BuildError: the build fails.
+    Raises InputError for options that do not go together, or a port that cannot be had; BuildError if the build fails.
     """
     if (args.build or args.match) and not args.git_bisect:
         raise InputError("--build and --match need --git-bisect")

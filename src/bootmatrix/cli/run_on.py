@@ -97,9 +97,7 @@ def _in_cloud(args: argparse.Namespace, folder: Path, results: Path) -> Judgemen
 def open_place(name: str, args: argparse.Namespace, keep: bool = False) -> tuple[clouds.Place, CloudMachine]:
     """Open a cloud for an architecture.
 
-    Raises:
-        InputError: the cloud has no machine for it.
-        HostError: its library or credentials are missing.
+    Raises InputError if the cloud has no machine for it, HostError if its library or credentials are missing.
     """
     profile, _ = find_machine(options.profiles(), args.arch)
     machine = load_cloud_machine(name, profile)

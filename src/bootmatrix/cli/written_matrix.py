@@ -52,8 +52,7 @@ def run_written(
 
     `show` prints more of the run and its folder.
 
-    Raises:
-        HostError: this host lacks something.
+    Raises HostError if this host lacks something.
     """
     profiles = workspace.profiles()
     machines = [profiles[cell.arch].machine(cell.machine) for cell in planned.cells if cell.tier == "system"]

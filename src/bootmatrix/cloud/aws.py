@@ -44,8 +44,7 @@ SLOW_DOWN = {"mode": "adaptive", "max_attempts": 10}
 class AwsPlace:
     """EC2 in one region, with boto3's usual credentials.
 
-    Raises:
-        HostError: credentials or a region are missing.
+    Raises HostError if credentials or a region are missing.
     """
 
     name = "aws"
@@ -272,9 +271,7 @@ def _batches(items: Iterator[Block], size: int) -> Iterator[list[Block]]:
 def faults() -> Iterator[None]:
     """Translate faults of boto3.
 
-    Raises:
-        HostError: credentials are missing or insufficient.
-        InfraError: the cloud fails, or has no room.
+    Raises HostError if credentials are missing or insufficient, InfraError if the cloud fails, or has no room.
     """
     hint = "Set AWS_PROFILE or run 'aws configure'; docs/where-to-run.md lists the permissions."
     try:

@@ -64,9 +64,8 @@ OpenBoard = Callable[[Host], AbstractAsyncContextManager[BoardAccess]]
 async def run_on_board(board: Host, root: Tree, talk: Talk) -> str:
     """Run init in a root on a board; return its kernel's release.
 
-    Raises:
-        ForeignPrograms: the board cannot execute the root's programs.
-        InfraError: it cannot be reached, or lacks something.
+    Raises ForeignPrograms if the board cannot execute the root's programs, InfraError if it cannot be reached, or lacks
+    something.
     """
     open_board: OpenBoard = plugins.load(GROUP, board.via)
     async with open_board(board) as access:

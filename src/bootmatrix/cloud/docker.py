@@ -57,8 +57,7 @@ def find_needs(tree: Tree) -> ContainerNeeds:
 class DockerPlace:
     """A container engine; DOCKER_HOST selects it. One object is for one run.
 
-    Raises:
-        InfraError: the engine does not answer.
+    Raises InfraError if the engine does not answer.
     """
 
     name = "docker"
@@ -74,9 +73,7 @@ class DockerPlace:
     def run(self, root: Tree, talk: Talk) -> None:
         """Run init in a guest's root to its end. Blocking.
 
-        Raises:
-            ForeignPrograms: the engine cannot execute the root's programs.
-            InfraError: the engine fails.
+        Raises ForeignPrograms if the engine cannot execute the root's programs, InfraError if the engine fails.
         """
         try:
             with engine_faults():

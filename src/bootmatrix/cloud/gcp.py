@@ -40,8 +40,7 @@ class GcpPlace:
 
     A token comes from CLOUDSDK_AUTH_ACCESS_TOKEN, or from `gcloud auth print-access-token`.
 
-    Raises:
-        HostError: project, bucket, zone or token are missing.
+    Raises HostError if project, bucket, zone or token are missing.
     """
 
     name = "gcp"
@@ -67,9 +66,7 @@ class GcpPlace:
     def _ask(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Send a request, again if it is throttled or its answer is lost.
 
-        Raises:
-            HostError: the token is refused.
-            InfraError: the cloud refuses or does not answer.
+        Raises HostError if the token is refused, InfraError if the cloud refuses or does not answer.
         """
         fault = ""
         for attempt in range(TRIES):

@@ -98,9 +98,7 @@ def check_spec(bootable: Bootable) -> None:
 def run(place: Place, disk: Path, bootable: Bootable, pace: CloudPace, follow: Follow) -> tuple[Judgement, bytes]:
     """Push, start, follow, judge, remove; return judgement and console.
 
-    Raises:
-        InputError: the spec needs more than a console.
-        InfraError: the cloud fails.
+    Raises InputError if the spec needs more than a console, InfraError if the cloud fails.
     """
     check_spec(bootable)
     try:

@@ -25,11 +25,9 @@ class ForeignPrograms(Exception):
 def build_root(spec: Spec, profile: Profile, builder: Builder) -> tuple[Tree, Bootable]:
     """Build a spec's root without a kernel; describe its containers. Blocking.
 
-    Raises:
-        InputError: init is not bootmatrix's, and would change the host's devices; or an image's label asks for power
-            over the host.
-        BuildError: the spec cannot be built for this architecture.
-        InfraError: a fault of the archive, the network or the host.
+    Raises InputError if init is not bootmatrix's, and would change the host's devices; or an image's label asks for
+    power over the host; BuildError if the spec cannot be built for this architecture; InfraError for a fault of the
+    archive, the network or the host.
     """
     if spec.own:
         raise InputError("a prebuilt guest has a kernel of its own, and runs in QEMU alone")

@@ -284,8 +284,7 @@ class ConsoleLog:
 
     A context manager; the file is complete on exit. `received_bytes` and `dropped_bytes` count the guest's bytes.
 
-    Raises:
-        OSError: writing failed.
+    Raises OSError if writing failed.
     """
 
     def __init__(

@@ -21,8 +21,7 @@ LIMITED = frozenset({403, 429})
 class ForgeApi:
     """Requests to one API. `wait` is called with seconds before a retry.
 
-    Raises:
-        InputError: the address or a header is invalid.
+    Raises InputError if the address or a header is invalid.
     """
 
     def __init__(self, address: str, headers: Mapping[str, str], wait: Callable[[float], None] = time.sleep) -> None:
@@ -43,18 +42,14 @@ class ForgeApi:
     def send(self, method: str, path: str, value: object = None) -> Any:
         """Send a request, and return the JSON of the answer.
 
-        Raises:
-            RefusedError: the API refuses it.
-            NetworkError: no answer, or an invalid one.
+        Raises RefusedError if the API refuses it, NetworkError without an answer, or for an invalid one.
         """
         return _json(self._answer(method, path, value), method, path)
 
     def pages(self, path: str) -> Iterator[Any]:
         """Yield the entries of a list, page by page.
 
-        Raises:
-            RefusedError: the API refuses it.
-            NetworkError: no answer, or an invalid one.
+        Raises RefusedError if the API refuses it, NetworkError without an answer, or for an invalid one.
         """
         for _ in range(MAX_PAGES):
             answer = self._answer("GET", path, None)

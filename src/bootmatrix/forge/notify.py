@@ -79,9 +79,7 @@ class Notifier:
 def open_notifier(addresses: Iterable[str]) -> Notifier:
     """Make a notifier of addresses as apprise takes them; nothing is sent yet.
 
-    Raises:
-        InputError: an address that apprise does not take, or too many.
-        HostError: apprise is not installed.
+    Raises InputError for an address that apprise does not take, or too many; HostError if apprise is not installed.
     """
     secrets = [SecretAddress(text) for text in dict.fromkeys(addresses)]
     if not secrets:

@@ -44,10 +44,8 @@ class ArchiveReceiver(TreeCheck):
     def feed(self, data: bytes) -> None:
         """Take what the agent's `get` sends.
 
-        Raises:
-            GuestFileError: it cannot be fetched.
-            AgentFault: the guest does not keep to the protocol.
-            OSError: cannot write it.
+        Raises GuestFileError if it cannot be fetched, AgentFault if the guest does not keep to the protocol, OSError if
+        it cannot be written.
         """
         for item in self._reader.feed(data):
             self._write(item.data) if isinstance(item, FileBytes) else self._begin(item)

@@ -42,9 +42,7 @@ async def attach(
 ) -> CommandEnd:
     """Run a command on descriptors; return its end after all its output.
 
-    Raises:
-        AgentError: the guest has ended.
-        InputError: the request is too large.
+    Raises AgentError if the guest has ended, InputError if the request is too large.
     """
     end: CommandEnd | None = None
     fault: AgentError | None = None

@@ -224,9 +224,7 @@ class AgentClient:
     async def open(self, request: GuestRequest) -> AgentChannel:
         """Begin a command; close its channel in the end.
 
-        Raises:
-            AgentError: the agent is not there any more.
-            InputError: the request is too large.
+        Raises AgentError if the agent is not there any more, InputError if the request is too large.
         """
         await self.ready()
         channel = AgentChannel(next(self._numbers), self, self._window)

@@ -28,8 +28,7 @@ MEMORY_HINT = "The guest's files are in its memory: start one with more, such as
 async def channel_of(client: AgentClient, request: GuestRequest) -> AsyncIterator[AgentChannel]:
     """Begin a command, and end it with the context.
 
-    Raises:
-        AgentError, InputError: as `AgentClient.open`.
+    Raises AgentError, InputError as `AgentClient.open`.
     """
     channel = await client.open(request)
     try:
@@ -51,8 +50,7 @@ class CommandOutput:
 async def run_command(client: AgentClient, request: GuestRequest, data: bytes = b"") -> CommandOutput:
     """Run a command with `data` as its standard input, and collect its output.
 
-    Raises:
-        AgentError, InputError: as `AgentClient.open`.
+    Raises AgentError, InputError as `AgentClient.open`.
     """
     output = CommandOutput()
     async with channel_of(client, request) as channel, anyio.create_task_group() as tasks:
@@ -69,9 +67,7 @@ async def run_command(client: AgentClient, request: GuestRequest, data: bytes = 
 async def restart(client: AgentClient, service: str) -> None:
     """Have init stop a service by SIGTERM and start it again.
 
-    Raises:
-        AgentError: the guest has ended.
-        InputError: it is not a running service, or did not end by the signal.
+    Raises AgentError if the guest has ended, InputError if it is not a running service, or did not end by the signal.
     """
     async with channel_of(client, GuestRequest("restart", [service])) as channel:
         end = await channel.wait()
@@ -105,9 +101,8 @@ async def put(  # noqa: PLR0913
 
     With a `name`, a `target` that is a folder there gets it under this name.
 
-    Raises:
-        InputError: the source cannot be read, or the target cannot be written.
-        AgentError: the guest is not there any more.
+    Raises InputError if the source cannot be read, or the target cannot be written; AgentError if the guest is not
+    there any more.
     """
     kept, end = bytearray(), None
     fault: InputError | None = None
@@ -143,10 +138,8 @@ async def get(
 ) -> list[str]:
     """Copy a file or folder out of the guest; return notes on what was left out.
 
-    Raises:
-        GuestFileError: it cannot be fetched.
-        AgentError: the guest is not there any more, or does not keep to the protocol.
-        HostError: cannot write it.
+    Raises GuestFileError if it cannot be fetched; AgentError if the guest is not there any more, or does not keep to
+    the protocol; HostError if it cannot be written.
     """
     receiver = TreeReceiver(source, target, limit_bytes)
     try:
@@ -192,9 +185,7 @@ class Connection:
 async def connection(client: AgentClient, kind: str, address: str, root: str = "") -> AsyncIterator[Connection]:
     """Connect to a loopback port (`tcp`, number) or socket (`unix`, path).
 
-    Raises:
-        ConnectionRefusedError: nobody listens there.
-        AgentError: the guest is not there any more.
+    Raises ConnectionRefusedError if nobody listens there, AgentError if the guest is not there any more.
     """
     async with channel_of(client, GuestRequest("connect", [kind, address], root)) as channel:
         first = await channel.receive()

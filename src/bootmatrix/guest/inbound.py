@@ -80,10 +80,8 @@ class TreeReceiver(TreeCheck):
     def feed(self, data: bytes) -> None:
         """Take what the agent's `get` sends.
 
-        Raises:
-            GuestFileError: the guest cannot send a file, or too much of it.
-            AgentFault: it does not keep to the protocol.
-            HostError: cannot write it.
+        Raises GuestFileError if the guest cannot send a file, or too much of it; AgentFault if it does not keep to the
+        protocol; HostError if it cannot be written.
         """
         try:
             for item in self._reader.feed(data):
@@ -94,9 +92,7 @@ class TreeReceiver(TreeCheck):
     def finish(self) -> None:
         """Put the tree into its place.
 
-        Raises:
-            AgentFault: it is incomplete.
-            HostError: cannot write it.
+        Raises AgentFault if it is incomplete, HostError if it cannot be written.
         """
         self._close_file()
         if not self._is_over or not self._reader.is_between:

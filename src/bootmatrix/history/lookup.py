@@ -79,7 +79,10 @@ def read_baseline(place: RunLocation | None) -> RunResults | None:
 
 
 def past_against(place: RunLocation, run: Run, baseline: str) -> Past:
-    """Return a run's past, with its comparison if a baseline is named; InputError if that cannot be read."""
+    """Return a run's past, compared if a baseline is named.
+
+    Raises InputError if the baseline cannot be read.
+    """
     results = read_baseline(baseline_of(place, baseline)) if baseline else None
     return past_of_run(place, run, results, compared=bool(baseline))
 

@@ -154,9 +154,7 @@ def tags_of(reports: Path) -> dict[str, str]:
 def add_tag(place: RunLocation, tag: str) -> None:
     """Tag a run, moving an existing tag of that name.
 
-    Raises:
-        InputError: invalid tag.
-        OSError: the tag cannot be written.
+    Raises InputError for an invalid tag, OSError if the tag cannot be written.
     """
     _check(tag)
     folder = place.reports / TAGS_FOLDER

@@ -79,9 +79,7 @@ class Document:
 def read_document(path: Path) -> Document:
     """Read a YAML file with a mapping; faults that do not stop it are noted.
 
-    Raises:
-        InputError: the file cannot be read.
-        FileError: the file is not valid YAML.
+    Raises InputError if the file cannot be read, FileError if the file is not valid YAML.
     """
     check_name(str(path))
     return parse(read_bytes(path, MAX_BYTES), str(path))

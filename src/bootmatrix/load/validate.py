@@ -60,8 +60,7 @@ def read_model(path: Path, model: type[M]) -> tuple[M, Document]:
 def validate(document: Document, model: type[M], **preset: Any) -> M:
     """Validate a document as a value. The file cannot set the fields `preset`.
 
-    Raises:
-        FileError: all faults, including those of reading.
+    Raises FileError with all faults, including those of reading.
     """
     names = keys_at(model, ()) - set(preset)
     for key in set(preset) & set(document.data):

@@ -221,8 +221,7 @@ class Machine(Model):
     def cpu_model(self, name: str) -> CpuModel:
         """Return a CPU model.
 
-        Raises:
-            KeyError: the name is unknown.
+        Raises KeyError if the name is unknown.
         """
         model = self.cpu_models[name]
         return CpuModel(cpu=model) if isinstance(model, str) else model
@@ -232,8 +231,7 @@ class Machine(Model):
 
         Accelerators would use the host's CPU instead.
 
-        Raises:
-            KeyError: the name is unknown.
+        Raises KeyError if the name is unknown.
         """
         changes = {key: value for key, value in self.cpu_model(name).model_dump().items() if value is not None}
         return self.emulated().model_copy(update=changes)

@@ -53,9 +53,7 @@ class PytestGuest:
     ) -> CommandResult:
         """Run a command to its end. With `check` another status than 0 is an error.
 
-        Raises:
-            TimeoutError: it takes longer; it is killed.
-            AgentError: the guest has ended.
+        Raises TimeoutError if it takes longer (it is killed), AgentError if the guest has ended.
         """
         limit_s = timeout * self.cell.time_factor
         call = partial(self.asynchronous.run, command, input=input, env=env, timeout=limit_s, check=check)
@@ -64,10 +62,8 @@ class PytestGuest:
     def restart(self, service: str, *, timeout: float = END_S) -> None:
         """Stop a service of the spec by SIGTERM and start it again.
 
-        Raises:
-            InputError: it is not a running service, or ended otherwise than by the signal.
-            TimeoutError: it takes longer.
-            AgentError: the guest has ended.
+        Raises InputError if it is not a running service, or ended otherwise than by the signal; TimeoutError if it
+        takes longer; AgentError if the guest has ended.
         """
         limit_s = timeout * self.cell.time_factor
         self._portal.call(partial(self.asynchronous.restart, service, timeout=limit_s))

@@ -25,9 +25,8 @@ def private_copy(disk: Artefact, folder: Path) -> Iterator[tuple[IO[bytes], IO[b
 
     QEMU takes both, since it probes the image first.
 
-    Raises:
-        InputError: the file has changed since it was digested.
-        OSError: the disk is full, or the file is missing.
+    Raises InputError if the file has changed since it was digested, OSError if the disk is full, or the file is
+    missing.
     """
     digest = hashlib.sha256()
     with disk.file.open("rb") as source, _own_file(folder) as copy:

@@ -100,8 +100,7 @@ def _mount(controller: str) -> tuple[Path, str]:
 def _quota(folder: Path) -> float:
     """Return a group's CPU quota in cores: cpu.max, or version 1's files.
 
-    Raises:
-        OSError, ValueError: no limit.
+    Raises OSError, ValueError without a limit.
     """
     with suppress(FileNotFoundError):
         quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
@@ -117,8 +116,7 @@ def _quota(folder: Path) -> float:
 def _room_bytes(folder: Path) -> int:
     """Return the memory left in a group. File cache counts as free.
 
-    Raises:
-        OSError, ValueError: no limit.
+    Raises OSError, ValueError without a limit.
     """
     names = ("memory.max", "memory.current") if (folder / "memory.max").exists() else V1_MEMORY
     limit, used = (int((folder / name).read_text(encoding="ascii")) for name in names)

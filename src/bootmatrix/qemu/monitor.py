@@ -90,8 +90,7 @@ class Monitor:
     async def execute(self, command: str, arguments: dict[str, object] | None = None) -> object:
         """Have QEMU carry out a command; its answer.
 
-        Raises:
-            QMPError, ExecuteError: it cannot.
+        Raises QMPError, ExecuteError if it cannot.
         """
         return await self._client.execute(command, arguments)
 

@@ -21,9 +21,7 @@ MAX_SAID = 300
 def check_machine(machine: Machine, memory: Memos) -> None:
     """Check that QEMU has the machine type and CPU model; cached.
 
-    Raises:
-        QemuUnsuitable: it lacks one.
-        HostError: QEMU is not installed.
+    Raises QemuUnsuitable if it lacks one, HostError if QEMU is not installed.
     """
     path = find_qemu(machine)
     build = path.stat()

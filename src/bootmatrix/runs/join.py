@@ -95,9 +95,7 @@ def _join(parts: list[dict[str, T]], differing: list[str]) -> dict[str, T]:
 def new_folder(path: Path) -> Path:
     """Create a folder beside `path`, to be renamed to it when complete.
 
-    Raises:
-        InputError: `path` exists.
-        OSError: cannot be created.
+    Raises InputError if `path` exists, OSError if it cannot be created.
     """
     if path.exists() or path.is_symlink():
         raise InputError(f"{path} already exists", "Name a new folder, or remove that one first.")

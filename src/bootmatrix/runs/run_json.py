@@ -63,10 +63,8 @@ def run_pieces(run: Run, records: Iterable[bytes] | None = None) -> Iterator[byt
 def read_run(path: Path) -> Run:
     """Read a run.
 
-    Raises:
-        DamagedRun: not a run, or damaged.
-        OtherFormat: another version wrote it.
-        UnreadableRun: cannot be read.
+    Raises DamagedRun if it is not a run, or damaged; OtherFormat if another version wrote it; UnreadableRun if it
+    cannot be read.
     """
     with many_made():
         run = _read_lines(path)
@@ -152,10 +150,8 @@ class Known:
 def read_value(path: Path, kind: type[M]) -> M:
     """Read a file with one value.
 
-    Raises:
-        DamagedRun: another type, or damaged.
-        OtherFormat: another version wrote it.
-        UnreadableRun: cannot be read.
+    Raises DamagedRun if it is of another type, or damaged; OtherFormat if another version wrote it; UnreadableRun if it
+    cannot be read.
     """
     try:
         with open_plain(path, MAX_RUN_BYTES) as file:

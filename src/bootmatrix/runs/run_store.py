@@ -78,9 +78,7 @@ class RunWriter:
     ) -> RunWriter:
         """A new folder in `reports`, which `reports/latest` points to from now on.
 
-        Raises:
-            InputError: `reports/latest` is something other than a link.
-            OSError: the folder cannot be made.
+        Raises InputError if `reports/latest` is something other than a link, OSError if the folder cannot be made.
         """
         link = reports / LATEST
         if link.exists() and not link.is_symlink():
@@ -107,9 +105,8 @@ class RunWriter:
     def resume(cls, path: Path) -> RunWriter:
         """Resume a run that was interrupted or killed.
 
-        Raises:
-            InputError: not a run, damaged, in use by another process, or with links.
-            OSError: cannot write it.
+        Raises InputError if it is not a run, damaged, in use by another process, or with links; OSError if it cannot be
+        written.
         """
         check_links(path)
         run = load_run(path)

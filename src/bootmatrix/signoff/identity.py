@@ -66,9 +66,8 @@ def name_in(token: str) -> str:
 def sign_by_identity(payload: bytes, token: str, trust: Path | None) -> bytes:
     """Sign a Statement with a new certificate of an identity; return the bundle.
 
-    Raises:
-        InputError: invalid token or trust configuration.
-        InfraError: a service of sigstore cannot be reached, or refuses.
+    Raises InputError for an invalid token or trust configuration, InfraError if a service of sigstore cannot be
+    reached, or refuses.
     """
     name_in(token)
     try:
@@ -89,9 +88,8 @@ def opened_by_identity(data: bytes, identity: Identity, statement: bytes | None 
         identity: the identity.
         statement: the payload, if the bundle signs a file beside it, as `cosign sign-blob` makes it.
 
-    Raises:
-        InputError: invalid trust configuration.
-        WrongSignature: the bundle is invalid, or not signed by this identity.
+    Raises InputError for an invalid trust configuration, WrongSignature if the bundle is invalid, or not signed by this
+    identity.
     """
     verifier = Verifier(trusted_root=_root(identity.trust))
     policy = Policy(identity=identity.name, issuer=identity.issuer)

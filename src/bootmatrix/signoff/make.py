@@ -86,9 +86,8 @@ class Written:
 def write_signoff(request: Request) -> Written:
     """Sign a run off; all files appear at once, or none.
 
-    Raises:
-        InputError: the run cannot be signed off, the name is in use, or the key is invalid.
-        OSError: a file cannot be read or written.
+    Raises InputError if the run cannot be signed off, the name is in use, or the key is invalid; OSError if a file
+    cannot be read or written.
     """
     target = request.folder / SIGNOFF_FOLDER / request.release
     if target.exists():

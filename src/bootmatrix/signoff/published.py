@@ -30,10 +30,8 @@ FILES = {
 def publish(place: Path, statement: dict[str, Any], image: str) -> str:
     """Attach a sign-off to an image that it names; return its digest.
 
-    Raises:
-        InputError: not an image of the sign-off.
-        NetworkError: the registry does not answer, or refuses.
-        UntrustedError: it answers with another image.
+    Raises InputError if it is not an image of the sign-off; NetworkError if the registry does not answer, or refuses;
+    UntrustedError if it answers with another image.
     """
     reference = parse_reference(image.removeprefix("docker://"))
     file = registries_file()

@@ -160,9 +160,8 @@ def opened(data: bytes, key_file: Path) -> bytes:
 
     A signature's `keyid` is a hint that signers may leave out, and that nothing authenticates: it decides nothing.
 
-    Raises:
-        InputError: the file is not a public key.
-        WrongSignature: the envelope is invalid, or not signed with this key.
+    Raises InputError if the file is not a public key, WrongSignature if the envelope is invalid, or not signed with
+    this key.
     """
     key = _public_key(key_file)
     payload_type, payload, signatures = _envelope_of(data)

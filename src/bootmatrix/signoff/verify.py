@@ -59,9 +59,8 @@ def verify_signoff(folder: Path, release: str, signer: Signer | None) -> Checked
 
     With a signer, only a sign-off that it signed is valid. Without, only unsigned ones can be checked.
 
-    Raises:
-        InputError: no such sign-off, a signed one without a signer, or an invalid key or trust configuration.
-        OSError: the run's folder cannot be listed.
+    Raises InputError without such a sign-off, or for a signed one without a signer, or an invalid key or trust
+    configuration; OSError if the run's folder cannot be listed.
     """
     place = folder / SIGNOFF_FOLDER / release
     if place.parent.is_symlink() or place.is_symlink() or not place.is_dir():
@@ -169,9 +168,7 @@ def _needs(attestation: bytes) -> str:
 def _opened(attestation: bytes, signer: Signer | None, statement: bytes | None = None) -> bytes:
     """Return the payload of an attestation, or of the statement beside a bundle.
 
-    Raises:
-        InputError: an invalid key or trust configuration.
-        WrongSignature: not signed by the signer.
+    Raises InputError for an invalid key or trust configuration, WrongSignature if it is not signed by the signer.
     """
     if isinstance(signer, Identity):
         from bootmatrix.signoff.identity import opened_by_identity

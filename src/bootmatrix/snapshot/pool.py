@@ -64,9 +64,7 @@ class SnapshotPool:
     async def origin(self, machine: Machine, bootable: Bootable, turn: ResourceLease) -> AsyncIterator[Snapshot]:
         """Provide a bootable's snapshot, booted within a `turn` if needed.
 
-        Raises:
-            NoTemplate: not available.
-            HostError: cannot start QEMU.
+        Raises NoTemplate if it is not available, HostError if QEMU cannot be started.
         """
         key = key_of(machine, bootable)
         origin = self._origins.setdefault(key, _Origin())
@@ -136,8 +134,7 @@ class SnapshotPool:
 async def _made(machine: Machine, bootable: Bootable) -> Snapshot:
     """Boot the guest to be copied; once more, if it was stopped meanwhile.
 
-    Raises:
-        NoTemplate, HostError: as `make_template` does.
+    Raises NoTemplate, HostError as `make_template` does.
     """
     try:
         return await make_template(machine, bootable)

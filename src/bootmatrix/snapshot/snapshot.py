@@ -122,9 +122,8 @@ def write(snapshot: Snapshot, file: BinaryIO, name: str) -> int:
 def read(path: Path) -> Snapshot:
     """Read a snapshot.
 
-    Raises:
-        OSError: not found, or not a regular file.
-        DamagedSnapshot: incomplete, or written under another name.
+    Raises OSError if it is not a regular file or not there, DamagedSnapshot if it is incomplete, or written under
+    another name.
     """
     with open_plain(path) as file:
         digest = hashlib.sha256()

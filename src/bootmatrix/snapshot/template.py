@@ -58,9 +58,7 @@ class _Seen:
 async def make_template(machine: Machine, bootable: Bootable) -> Snapshot:
     """Boot a template, and return its snapshot.
 
-    Raises:
-        NoTemplate: it did not come up, or QEMU could not save it.
-        HostError: cannot start QEMU.
+    Raises NoTemplate if it did not come up, or QEMU could not save it; HostError if QEMU cannot be started.
     """
     assert bootable.forkable
     base = bootable.model_copy(update={"initrd": bootable.forkable.initrd})

@@ -99,10 +99,8 @@ class Archive:
         Suites that are unavailable, and kernels whose package is missing, are reported and skipped if another suite
         has the kernel.
 
-        Raises:
-            NoSuchPackage: no suite has such a kernel.
-            InfraError: a suite that may have it is unavailable.
-            BuildError: the lock lacks the kernel.
+        Raises NoSuchPackage if no suite has such a kernel, InfraError if a suite that may have it is unavailable,
+        BuildError if the lock lacks the kernel.
         """
         key = kernel_key(debian_arch, source.flavour, name)
         kernel = self._locked_kernel(key) or self._find_kernel(name, source, debian_arch)
@@ -175,10 +173,8 @@ class Archive:
 
         `suites` lists the preferred suites first.
 
-        Raises:
-            NoSuchPackage: a package does not exist for this architecture.
-            InfraError: the archive is unavailable or untrusted.
-            BuildError: the lock lacks a package, or versions conflict.
+        Raises NoSuchPackage if a package does not exist for this architecture, InfraError if the archive is unavailable
+        or untrusted, BuildError if the lock lacks a package, or versions conflict.
         """
         packages = self._locked_closure(names, without, suites, debian_arch)
         if packages is None:
@@ -237,9 +233,7 @@ class Archive:
     def package_at(self, filename: str, suites: Sequence[str], debian_arch: str) -> Package:
         """Find a package by its path, in suites' indexes or the lock.
 
-        Raises:
-            NoSuchPackage: no index lists it.
-            InfraError: a suite is unavailable or untrusted.
+        Raises NoSuchPackage if no index lists it, InfraError if a suite is unavailable or untrusted.
         """
         for package in self._locked_packages(debian_arch):
             if package.filename == filename:

@@ -259,9 +259,7 @@ def is_unknown_host(error: BaseException | None) -> bool:
 def request_faults(url: str, hint: str) -> Iterator[None]:
     """Classify faults of a request, also while its reply is read.
 
-    Raises:
-        TransientError: a retry may clear it.
-        NetworkError: none will.
+    Raises TransientError if a retry may clear it, NetworkError if none will.
     """
     try:
         yield

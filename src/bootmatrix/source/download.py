@@ -99,12 +99,9 @@ class Downloader:
     def file(self, request: DownloadRequest) -> Path:
         """Return a file from the store, or download it.
 
-        Raises:
-            NotFound: the server lacks the file.
-            NetworkError: the server did not answer, or broke off, in all tries.
-            UntrustedError: size or digest differs; nothing is kept.
-            Offline: the file is not in the store, and downloads are forbidden.
-            HostError: the disk is full.
+        Raises NotFound if the server lacks the file; NetworkError if the server did not answer, or broke off, in all
+        tries; UntrustedError if size or digest differs (nothing is kept); Offline if the file is not in the store, and
+        downloads are forbidden; HostError if the disk is full.
         """
         with self._store.once("download", request.sha256):
             if self._store.has(request.sha256):
@@ -118,9 +115,7 @@ class Downloader:
     def unpinned(self, url: str, size_bytes: int, label: str) -> str:
         """Download a file of unknown digest; return it for the caller to verify.
 
-        Raises:
-            NotFound, NetworkError, Offline, HostError: as for `file`.
-            UntrustedError: its size differs.
+        Raises NotFound, NetworkError, Offline, HostError as for `file`; UntrustedError if its size differs.
         """
         name = hashlib.sha256(url.encode()).hexdigest()
         with self._store.once("download", name):
@@ -136,9 +131,8 @@ class Downloader:
     def length(self, url: str) -> int:
         """Return the length of a file in bytes, as its server reports it.
 
-        Raises:
-            NetworkError: the file is missing, or the server does not answer or report a length.
-            Offline: downloads are forbidden.
+        Raises NetworkError if the file is missing, or the server does not answer or report a length; Offline if
+        downloads are forbidden.
         """
         self._require_network(RedactedUrl(url))
         return self._retried(url, lambda: self._length_once(url))
@@ -153,10 +147,8 @@ class Downloader:
     def small(self, url: str, limit_bytes: int, previous: Reply | None = None) -> Reply | None:
         """Download a small file of unknown digest; None if `previous` is current.
 
-        Raises:
-            NotFound: the server lacks the file.
-            NetworkError: the server did not answer, or the file is larger than the limit.
-            Offline: downloads are forbidden.
+        Raises NotFound if the server lacks the file; NetworkError if the server did not answer, or the file is larger
+        than the limit; Offline if downloads are forbidden.
         """
         self._require_network(RedactedUrl(url))
         headers = {"Cache-Control": "max-age=0"}

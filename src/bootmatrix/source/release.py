@@ -84,10 +84,8 @@ def verified_release(data: bytes, keyring: Path, store: Store) -> Release:
 
     The result is cached, so that each file is verified once.
 
-    Raises:
-        UntrustedError: no good signature.
-        HostError: gpgv is missing.
-        NetworkError: not an InRelease file.
+    Raises UntrustedError without a good signature, HostError if gpgv is missing, NetworkError if it is not an InRelease
+    file.
     """
     key = json.dumps([_FORMAT, hashlib.sha256(data).hexdigest(), hashlib.sha256(keyring.read_bytes()).hexdigest()])
     return store.cached(
@@ -103,10 +101,8 @@ def signed_text(data: bytes, keyring: Path) -> bytes:
 
     As for apt, one good signature is enough: the file may also be signed by unknown keys.
 
-    Raises:
-        UntrustedError: no good signature, or a bad one.
-        HostError: gpgv is missing.
-        NetworkError: the data is not clear-signed.
+    Raises UntrustedError without a good signature, or with a bad one; HostError if gpgv is missing; NetworkError if the
+    data is not clear-signed.
     """
     if not data.startswith(_BEGIN) or data.count(_BEGIN) != 1:
         raise NetworkError(

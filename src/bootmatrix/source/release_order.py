@@ -31,9 +31,7 @@ class ReleaseOrder:
     def accept(self, suite: str, release: Release) -> None:
         """Record a release as seen.
 
-        Raises:
-            UntrustedError: a newer one was seen before.
-            NetworkError: it has no date.
+        Raises UntrustedError if a newer one was seen before, NetworkError if it has no date.
         """
         date = parse_date(release.date)
         for key in self._keys(suite, release):

@@ -86,9 +86,7 @@ def closure(names: Sequence[str], without: Iterable[str], archive: Candidates, p
     The order depends on the archive only. Of alternatives the first available one is chosen, unless another was
     requested by name. Dependencies of the names in `without` are not followed. `place` names the archive in errors.
 
-    Raises:
-        NoSuchPackage: a package is missing.
-        BuildError: the available versions conflict.
+    Raises NoSuchPackage if a package is missing, BuildError if the available versions conflict.
     """
     limits: list[Relation] = []
     for _ in range(MAX_ROUNDS):

@@ -62,18 +62,15 @@ class Suites:
     def packages_file(self, suite: str, debian_arch: str) -> tuple[Path, IndexFile] | None:
         """Fetch a compressed list of packages; None if the suite has none.
 
-        Raises:
-            StaleMirror: after several tries it is not the one that InRelease lists.
-            InfraError: it is unavailable or untrusted.
+        Raises StaleMirror if after several tries it is not the one that InRelease lists, InfraError if it is
+        unavailable or untrusted.
         """
         return self._remembering(f"{suite} {debian_arch}", lambda: self._matching_file(suite, debian_arch))
 
     def in_release(self, suite: str) -> bytes:
         """Return a suite's verified InRelease file.
 
-        Raises:
-            NotFound: the archive lacks the suite.
-            InfraError: it is unavailable or untrusted.
+        Raises NotFound if the archive lacks the suite, InfraError if it is unavailable or untrusted.
         """
         self.release(suite)
         cached = self._cached(suite)
@@ -84,9 +81,7 @@ class Suites:
     def release(self, suite: str) -> Release:
         """Return a suite's verified release.
 
-        Raises:
-            NotFound: the archive lacks the suite.
-            InfraError: it is unavailable or untrusted.
+        Raises NotFound if the archive lacks the suite, InfraError if it is unavailable or untrusted.
         """
         return self._remembering(suite, lambda: self._release(suite))
 

@@ -59,9 +59,7 @@ class FolderUse:
 def share_folder(path: Path) -> FolderUse:
     """Share a writable folder with other processes.
 
-    Raises:
-        HostError: the file system has no locks.
-        OSError: the folder is not writable.
+    Raises HostError if the file system has no locks, OSError if the folder is not writable.
     """
     if not os.access(path, os.W_OK | os.X_OK):
         read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)

@@ -114,9 +114,7 @@ class Writer:
     def commit(self, expected_sha256: str | None = None) -> str:
         """Put the file into the store under its digest, and return the digest.
 
-        Raises:
-            UntrustedError: the digest is not the expected one; nothing is kept.
-            HostError: the disk is full.
+        Raises UntrustedError if the digest is not the expected one (nothing is kept), HostError if the disk is full.
         """
         digest = self._digest.hexdigest()
         if expected_sha256 not in {None, digest}:

@@ -43,9 +43,8 @@ class OpenBisection:
 def prepare(workspace: Workspace, question: Question, observer: Observer) -> Search:
     """Find the kernels of a question, without booting them.
 
-    Raises:
-        InputError: unknown architecture, kernel or version, or a spec that tests nothing.
-        InfraError: cannot reach the archive.
+    Raises InputError for an unknown architecture, kernel or version, or a spec that tests nothing; InfraError if the
+    archive cannot be reached.
     """
     check_spec(str(question.spec), load_spec(question.spec))
     with open_builder(workspace.sources(), observer) as builder:

@@ -105,9 +105,7 @@ async def run_job(  # noqa: PLR0913, PLR0917
 ) -> ExecResult:
     """Run a job in a guest. `on_start` is called when its files are there.
 
-    Raises:
-        AgentError: the guest has ended.
-        InputError: its files cannot be copied, or the command is too large.
+    Raises AgentError if the guest has ended, InputError if its files cannot be copied, or the command is too large.
     """
     guest = guest.at(job.at) if job.at else guest
     messages = await _put_files(guest, job, files)

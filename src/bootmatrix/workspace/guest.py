@@ -108,10 +108,8 @@ class Guest:
     ) -> CommandResult:
         """Run a command to its end, `timeout` in s; `check` raises on a status.
 
-        Raises:
-            TimeoutError: it takes longer; it is killed.
-            AgentError: the guest has ended; the text says of what.
-            CommandError: it cannot be run, or failed although `check` is set.
+        Raises TimeoutError if it takes longer (it is killed), AgentError if the guest has ended (the text says of
+        what), CommandError if it cannot be run, or failed although `check` is set.
         """
         request = GuestRequest("exec", command, self.root, {**self.env, **(env or {})}, cwd, uid, gid, None, privileged)
         with anyio.fail_after(timeout):
@@ -157,10 +155,8 @@ class Guest:
 
         Init accounts for it as for a restart that a check requests. `timeout` is in seconds.
 
-        Raises:
-            InputError: it is not a running service, or ended otherwise than by the signal: it has failed.
-            TimeoutError: it takes longer.
-            AgentError: the guest has ended.
+        Raises InputError if it is not a running service, or ended otherwise than by the signal: it has failed;
+        TimeoutError if it takes longer; AgentError if the guest has ended.
         """
         with anyio.fail_after(timeout):
             async with self.explained():
@@ -171,9 +167,7 @@ class Guest:
 
         An exact copy of a folder adds to a folder that is there.
 
-        Raises:
-            InputError: cannot read it, or cannot write it in the guest.
-            AgentError: the guest has ended.
+        Raises InputError if it cannot be read, or written in the guest; AgentError if the guest has ended.
         """
         path = Path(source)
         async with self.explained():
@@ -187,10 +181,8 @@ class Guest:
 
         Returns notes on what was left out: devices, and links that lead out of the tree.
 
-        Raises:
-            GuestFileError: it cannot be fetched.
-            HostError: cannot write it here.
-            AgentError: the guest has ended.
+        Raises GuestFileError if it cannot be fetched, HostError if it cannot be written here, AgentError if the guest
+        has ended.
         """
         path = Path(target)
         place = path / Path(source).name if path.is_dir() and not exact else path
@@ -201,9 +193,7 @@ class Guest:
     async def connect(self, port: int | str) -> AsyncIterator[Connection]:
         """Connect to a TCP port of the guest's loopback, or to a Unix socket by its path.
 
-        Raises:
-            ConnectionRefusedError: nobody listens there.
-            AgentError: the guest has ended.
+        Raises ConnectionRefusedError if nobody listens there, AgentError if the guest has ended.
         """
         kind = "unix" if isinstance(port, str) else "tcp"
         root = self.root if kind == "unix" else ""
@@ -224,9 +214,7 @@ class Guest:
     async def wait_for_port(self, port: int | str, *, timeout: float = 30) -> None:
         """Wait until a connection to a port or socket of the guest succeeds.
 
-        Raises:
-            TimeoutError: none does in time.
-            AgentError: the guest has ended.
+        Raises TimeoutError if none does in time, AgentError if the guest has ended.
         """
         with anyio.fail_after(timeout):
             while True:

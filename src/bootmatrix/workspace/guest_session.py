@@ -70,9 +70,7 @@ class GuestSession:
     async def ready(self) -> AgentClient:
         """Wait for the agent.
 
-        Raises:
-            AgentError: the guest ended before, or did not come up.
-            BootmatrixError: it cannot be booted.
+        Raises AgentError if the guest ended before, or did not come up; BootmatrixError if it cannot be booted.
         """
         while not self._ended.is_set():
             client = self.client
@@ -144,9 +142,7 @@ def _waited_s() -> float:
 async def open_session(cell: Cell, context: RunContext, folder: Path) -> AsyncIterator[GuestSession]:
     """Build and boot a cell's guest with an agent; it is killed in the end.
 
-    Raises:
-        BootmatrixError: it cannot be built or booted.
-        AgentError: it did not come up.
+    Raises BootmatrixError if it cannot be built or booted, AgentError if it did not come up.
     """
     machine = context.machine(cell)
     qemu_version(machine)  # before any download

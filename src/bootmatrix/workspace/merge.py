@@ -108,9 +108,7 @@ def find_runs(reports: Path, names: Sequence[str]) -> list[Path]:
 def merge_runs(folders: Sequence[Path], target: Path) -> MergedRun:
     """Merge runs into a new folder, which appears when it is complete.
 
-    Raises:
-        InputError: a run cannot be read, or the folder exists.
-        OSError: cannot write.
+    Raises InputError if a run cannot be read, or the folder exists; OSError if it cannot be written.
     """
     with many_made():
         for folder in folders:
@@ -152,9 +150,7 @@ def merged_folder(folders: Sequence[Path], reports: Path) -> Path:
 def report_merged(merged: MergedRun, options: RunOptions) -> FinishedRun:
     """Write a merged run's reports, compared if options say so.
 
-    Raises:
-        InputError: the baseline cannot be read.
-        OSError: cannot write.
+    Raises InputError if the baseline cannot be read, OSError if it cannot be written.
     """
     place = RunLocation(merged.folder.parent, merged.folder.name)
     baseline_name = options.baseline or (LAST_GOOD if options.regressions else "")

@@ -106,10 +106,8 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
 ) -> SingleGuest:
     """Find and prepare a guest: a file or prefix of `build`, or a spec.
 
-    Raises:
-        InputError: not found, or cannot be booted in this way, or the machine cannot have this size.
-        BuildError: it cannot be built.
-        HostError: the machine's QEMU is missing or unsuitable.
+    Raises InputError if it is not found, or cannot be booted in this way, or the machine cannot have this size;
+    BuildError if it cannot be built; HostError if the machine's QEMU is missing or unsuitable.
     """
     watching, selection = observer or NullObserver(), selection or Selection()
     chosen = find(name)
@@ -160,9 +158,7 @@ def load_pair(prefix: str, profile: Profile, machine: Machine) -> Bootable:
 
     The command line is optional.
 
-    Raises:
-        BuildError: one of them is missing.
-        InputError: the machine needs more files than these.
+    Raises BuildError if one of them is missing, InputError if the machine needs more files than these.
     """
     if isinstance(machine.firmware, Firmware) or machine.flash:
         raise InputError(

@@ -35,9 +35,7 @@ def prepare_trial(
 
     It is in the folder `save`, else in the cache, under the digest of its contents: the same trial has the same files.
 
-    Raises:
-        InputError: the request is invalid, or `save` is in use.
-        HostError: other users can write to the cache.
+    Raises InputError if the request is invalid, or `save` is in use; HostError if other users can write to the cache.
     """
     return keep_project(request.thing.name, lambda draft: write_trial(draft, request, profiles), cache, save)
 
@@ -45,9 +43,7 @@ def prepare_trial(
 def keep_project(name: str, write: WriteProject, cache: Path | None, save: Path | None) -> tuple[Path, list[str]]:
     """Write a project to an empty folder by a function; return the matrix.
 
-    Raises:
-        InputError: `save` is in use.
-        HostError: other users can write to the cache.
+    Raises InputError if `save` is in use, HostError if other users can write to the cache.
     """
     if save is not None:
         return _save(write, save)

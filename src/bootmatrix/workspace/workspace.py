@@ -246,9 +246,7 @@ class Workspace:
         `name` is a spec, whose services are started, or an image, of which nothing is started. `default` is kernel
         6.1, or the first one of an architecture without it.
 
-        Raises:
-            InputError: unknown spec, architecture or kernel.
-            BootmatrixError: it cannot be built or booted.
+        Raises InputError for an unknown spec, architecture or kernel; BootmatrixError if it cannot be built or booted.
         """
         from bootmatrix.workspace.guest import open_guest, plan_guest
 
@@ -280,9 +278,7 @@ class Workspace:
 
         With `stream` the only file of a format is written there instead.
 
-        Raises:
-            InputError: unknown cell or format.
-            BuildError: the spec cannot be built in this format.
+        Raises InputError for an unknown cell or format, BuildError if the spec cannot be built in this format.
         """
         from bootmatrix.assembly.build_context import BuildContext, open_builder
         from bootmatrix.assembly.export import ExportRequest, write

@@ -66,9 +66,7 @@ class Prepare(Protocol):
     ) -> tuple[StoredImage, tuple[Package, ...]]:
         """Return the prepared image.
 
-        Raises:
-            BuildError: a command fails.
-            InfraError: a fault of the archive, the network or the host.
+        Raises BuildError if a command fails, InfraError for a fault of the archive, the network or the host.
         """
 
 
@@ -180,9 +178,8 @@ class Ingredients:
 def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, depth: int = 0) -> StoredImage:
     """Build the image that a name in a file means, for an architecture; cached.
 
-    Raises:
-        BuildError: the recipe cannot be built: a package, file or base image is missing.
-        InfraError: a fault of the archive, the network or the host.
+    Raises BuildError if the recipe cannot be built: a package, file or base image is missing; InfraError for a fault of
+    the archive, the network or the host.
     """
     if depth > MAX_BASES:
         raise BuildError(f"{spec}: circular 'from'")
@@ -218,9 +215,8 @@ def _without_power(image: StoredImage) -> StoredImage:
 def foreign_image(source: ImageSource, profile: Profile, builder: Builder) -> StoredImage:
     """Fetch an image that is not made from packages.
 
-    Raises:
-        BuildError: the image does not exist for the architecture, or cannot be built.
-        InfraError: the image cannot be fetched.
+    Raises BuildError if the image does not exist for the architecture, or cannot be built; InfraError if the image
+    cannot be fetched.
     """
     images = builder.sources()
     if source.kind != DOCKERFILE_KIND:

@@ -44,9 +44,8 @@ def layout_key(volume: Volume) -> str:
 def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder) -> StoredImage:
     """Build an image whose files are an OCI layout. `path` is the file that names it.
 
-    Raises:
-        BuildError: the image does not exist for a platform, or cannot be copied.
-        InfraError: the image cannot be fetched.
+    Raises BuildError if the image does not exist for a platform, or cannot be copied; InfraError if the image cannot be
+    fetched.
     """
     source = builder.source(volume.image, path)
     document, blobs = _opened(source, volume, path, profile, builder)

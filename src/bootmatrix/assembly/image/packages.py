@@ -130,9 +130,7 @@ def archive_packages(
 
     `base` are the packages of the base image, `name version`, which are installed already.
 
-    Raises:
-        NoSuchPackage: a package does not exist for this architecture.
-        InfraError: a fault of the archive.
+    Raises NoSuchPackage if a package does not exist for this architecture, InfraError for a fault of the archive.
     """
     local = {name for deb in debs for name in (deb.name, *deb.provides)}
     without = {*recipe.without, *local, *(package.split(" ")[0] for package in base)}

@@ -92,9 +92,8 @@ def source_digest(entries: tuple[SourceEntry, ...]) -> str:
 def put_file(copy: CopyFile, recipe_path: Path, tree: Tree, entries: tuple[SourceEntry, ...], folder: Path) -> None:
     """Add one of a recipe's `files`; `entries` of its source are in `folder`.
 
-    Raises:
-        BuildError: the file has no content, or it is unreadable or outside of the recipe's folder.
-        InputError: the content has changed since it was digested.
+    Raises BuildError if the file has no content, or it is unreadable or outside of the recipe's folder; InputError if
+    the content has changed since it was digested.
     """
     mode = int(copy.mode, 8) if copy.mode else None
     if copy.directory:

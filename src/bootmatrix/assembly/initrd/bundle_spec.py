@@ -70,8 +70,7 @@ def stop_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
 def first_process(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
     """Return folder and command of the guest's first process, if a service is it.
 
-    Raises:
-        BuildError: there are several.
+    Raises BuildError if there are several.
     """
     services = [bundle for bundle in bundles if PID1 in (bundle.settings.annotations or {})]
     if len(services) > 1:

@@ -70,9 +70,8 @@ def _catalogued_parts(
 def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
     """Find the kernel in the image of a spec's `kernel` section.
 
-    Raises:
-        BuildError: the spec names no image, or the image has no kernel for the architecture.
-        InfraError: the image cannot be fetched.
+    Raises BuildError if the spec names no image, or the image has no kernel for the architecture; InfraError if the
+    image cannot be fetched.
     """
     section = spec.kernel
     if not section.image:
@@ -87,10 +86,8 @@ def find_spec_kernel(spec: Spec, profile: Profile, builder: Builder) -> Kernel:
 def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder, key: str = "") -> Kernel:
     """Find a custom kernel, with its files in the store. `key` is its name in a lock.
 
-    Raises:
-        InputError: a source is missing, or has changed since the kernel was added.
-        BuildError: it has no kernel for the architecture, or a different one from the lock's.
-        InfraError: it cannot be downloaded.
+    Raises InputError if a source is missing, or has changed since the kernel was added; BuildError if it has no kernel
+    for the architecture, or a different one from the lock's; InfraError if it cannot be downloaded.
     """
     parts, files = own.parts, None
     key = key or locked_name(profile.names.debian, LOCK_FLAVOUR, name)
@@ -162,10 +159,8 @@ def add_custom_kernel(
 ) -> AddedKernel:
     """Import a new custom kernel into the store, and determine its architecture.
 
-    Raises:
-        InputError: a source is missing.
-        BuildError: it is damaged, or not for exactly one of the architectures.
-        InfraError: it cannot be downloaded.
+    Raises InputError if a source is missing; BuildError if it is damaged, or not for exactly one of the architectures;
+    InfraError if it cannot be downloaded.
     """
     if len(profiles) > 1 and any(part.image for part in parts):
         raise BuildError(

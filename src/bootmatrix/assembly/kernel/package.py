@@ -75,9 +75,7 @@ class KernelFiles(Model):
 def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles:
     """Unpack the files of a kernel, cached.
 
-    Raises:
-        BuildError: the packages contain no kernel.
-        InfraError: they cannot be fetched.
+    Raises BuildError if the packages contain no kernel, InfraError if they cannot be fetched.
     """
     key = kernel_key(kernel)
 

@@ -53,9 +53,7 @@ class PrepareGuest:
     async def run(self, command: str, env: Mapping[str, str]) -> CommandRun:
         """Run a shell command as root.
 
-        Raises:
-            BuildError: it takes too long.
-            AgentError: the guest has ended.
+        Raises BuildError if it takes too long, AgentError if the guest has ended.
         """
         request = GuestRequest("exec", ["/bin/sh", "-c", MERGED, command], self._root, env, "/")
         limit_s = COMMAND_S * self._factor
@@ -70,9 +68,8 @@ class PrepareGuest:
     async def tree(self, path: Path, file: BinaryIO) -> Tree:
         """Fetch the root's tree; contents go to a file.
 
-        Raises:
-            BuildError: it is too large, or cannot be read.
-            AgentError: the guest has ended, or does not keep to the protocol.
+        Raises BuildError if it is too large, or cannot be read; AgentError if the guest has ended, or does not keep to
+        the protocol.
         """
         reader = TreeReader(path, file, TREE_BYTES)
         request = GuestRequest("get", [str(TREE_BYTES), "/", "owners"], self._root)
@@ -95,9 +92,7 @@ async def open_prepare_guest(
 ) -> AsyncIterator[PrepareGuest]:
     """Boot a guest whose packages come from a repository; it is killed in the end.
 
-    Raises:
-        BuildError: the guest ends early.
-        HostError: QEMU cannot be started.
+    Raises BuildError if the guest ends early, HostError if QEMU cannot be started.
     """
     clients: list[AgentClient] = []
     timeouts = Timeouts(boot=BOOT_S, onboot=BOOT_S, services=BOOT_S, silence=BOOT_S)

@@ -90,9 +90,8 @@ class Preparer:
     ) -> tuple[StoredImage, tuple[Package, ...]]:
         """Return the prepared image, cached, and the packages that its commands fetched.
 
-        Raises:
-            BuildError: a command fails, or no machine of the architecture can run it.
-            InfraError: a fault of the archive, the network or the host.
+        Raises BuildError if a command fails, or no machine of the architecture can run it; InfraError for a fault of
+        the archive, the network or the host.
         """
         machine, kernel = choose_machine(order, profile, builder)
         init = make_image(INIT, specs_folder() / "prepare.yml", profile, builder)

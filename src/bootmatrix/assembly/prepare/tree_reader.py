@@ -38,10 +38,8 @@ class TreeReader:
     def feed(self, data: bytes) -> None:
         """Take bytes.
 
-        Raises:
-            AgentFault: they break the protocol.
-            BuildError: the guest cannot send a file, or the tree is too large.
-            HostError: the disk is full.
+        Raises AgentFault if they break the protocol; BuildError if the guest cannot send a file, or the tree is too
+        large; HostError if the disk is full.
         """
         for item in self._reader.feed(data):
             if isinstance(item, FileBytes):

@@ -37,9 +37,7 @@ def pack(record: Record, folder: Path, target: Path) -> tuple[str, int]:
 def unpack(bundle: Path, sha256: str, folder: Path, host: str) -> Record:
     """Verify and extract a bundle into an empty folder; return its record.
 
-    Raises:
-        InfraError: it is not what the host announced, or not a bundle.
-        OSError: it cannot be read or written.
+    Raises InfraError if it is not what the host announced, or not a bundle; OSError if it cannot be read or written.
     """
     with bundle.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:

@@ -56,9 +56,7 @@ class QuietScheduler(Scheduler):
 async def open_cluster(settings: ExecutorSettings, folder: Path) -> AsyncIterator[OpenCluster]:
     """Open the cluster that the settings name, or a worker on this host.
 
-    Raises:
-        InputError: the cluster's file is invalid.
-        HostError: no host can be reached.
+    Raises InputError if the cluster's file is invalid, HostError if no host can be reached.
     """
     configure()
     bundles = folder / "bundles"

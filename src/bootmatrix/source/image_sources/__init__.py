@@ -21,9 +21,7 @@ _WORD = re.compile(r"([a-z][a-z0-9.+-]*):")
 def load(name: str) -> ImageSourceType:
     """Load a source by name.
 
-    Raises:
-        InputError: unknown name.
-        HostError: it cannot be imported.
+    Raises InputError if the name is unknown, HostError if it cannot be imported.
     """
     source_type: ImageSourceType = plugins.load(GROUP, name)
     return source_type

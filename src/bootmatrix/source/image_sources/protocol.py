@@ -37,9 +37,7 @@ class ImageSourceType(Protocol):
     def image(self, source: ImageSource, platform: str, services: Services) -> StoredImage:
         """Return the image for an OCI platform, whole in the store.
 
-        Raises:
-            BuildError: the platform is missing, or the image is damaged.
-            InfraError: the image is unavailable.
+        Raises BuildError if the platform is missing, or the image is damaged; InfraError if the image is unavailable.
         """
 
     def digest(self, source: ImageSource) -> str:

@@ -80,9 +80,7 @@ class Authorization(httpx.Auth):
     def _realm(self, text: str, has_credentials: bool) -> httpx.URL:
         """Return the token server's address.
 
-        Raises:
-            NetworkError: it is invalid.
-            UntrustedError: a password must not be sent to it.
+        Raises NetworkError if it is invalid, UntrustedError if a password must not be sent to it.
         """
         name, address = self._endpoint.name, str(RedactedUrl(text[:200]))
         try:

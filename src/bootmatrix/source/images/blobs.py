@@ -91,9 +91,7 @@ class Blobs(Protocol):
 def read_bytes(part: Descriptor, blobs: Blobs, label: str) -> bytes:
     """Read a blob that is JSON.
 
-    Raises:
-        UntrustedError: size or digest differs.
-        BuildError: it is too large.
+    Raises UntrustedError if size or digest differs, BuildError if it is too large.
     """
     if part.size_bytes > JSON_LIMIT_BYTES:
         raise BuildError(f"{label} is too large: {part.size_bytes} bytes, the limit is {JSON_LIMIT_BYTES}")
@@ -146,9 +144,7 @@ class AmbiguousKey(ValueError):
 def load_json(data: bytes) -> Any:
     """Parse JSON whose objects have unique keys.
 
-    Raises:
-        ValueError: invalid JSON; AmbiguousKey for a duplicate key.
-        RecursionError: it is nested too deeply.
+    Raises ValueError for invalid JSON; AmbiguousKey for a duplicate key; RecursionError if it is nested too deeply.
     """
     return json.loads(data, object_pairs_hook=_unique)
 

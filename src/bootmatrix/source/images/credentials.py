@@ -49,9 +49,7 @@ def config_file() -> Path:
 def find_credentials(registry: str, file: Path) -> Credentials | None:
     """Find the credentials of a registry (`host[:port]`), if any.
 
-    Raises:
-        InputError: the file is damaged.
-        HostError: the credential helper fails.
+    Raises InputError if the file is damaged, HostError if the credential helper fails.
     """
     config = _read(file)
     key = HUB_KEY if registry == DOCKER_HUB else registry

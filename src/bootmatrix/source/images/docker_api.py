@@ -26,9 +26,7 @@ def connect(limit_s: float) -> Any:
 def engine_faults(image: str = "") -> Iterator[None]:
     """Translate faults of the engine, in a request about an image or another one.
 
-    Raises:
-        BuildError: the image is missing, or cannot be built.
-        InfraError: the engine is unreachable, or fails.
+    Raises BuildError if the image is missing, or cannot be built; InfraError if the engine is unreachable, or fails.
     """
     try:
         yield

@@ -51,9 +51,7 @@ class Engine:
     def find(self, name: str, platform: str) -> str:
         """Return the id of an image, which identifies its content.
 
-        Raises:
-            BuildError: the image is missing, or for another platform.
-            InfraError: the engine does not answer.
+        Raises BuildError if the image is missing, or for another platform; InfraError if the engine does not answer.
         """
         with self._reached(name) as client:
             image = client.inspect_image(name)
@@ -83,9 +81,8 @@ class Engine:
         The engine has a cache of its own. Docker's program is preferred: the client library has only the older
         builder, which ignores the platform of images FROM scratch.
 
-        Raises:
-            BuildError: a step fails, or the image is for another platform.
-            InfraError: the engine does not answer.
+        Raises BuildError if a step fails, or the image is for another platform; InfraError if the engine does not
+        answer.
         """
         built = _by_program(build, platform) or self._by_library(build, platform)
         try:
@@ -121,9 +118,8 @@ class Engine:
     def _reached(self, image: str) -> Iterator[Any]:
         """Provide the client for a request about an image.
 
-        Raises:
-            BuildError: the image is missing, or cannot be built.
-            InfraError: the engine is unreachable, or fails.
+        Raises BuildError if the image is missing, or cannot be built; InfraError if the engine is unreachable, or
+        fails.
         """
         from bootmatrix.source.images.docker_api import connect, engine_faults
 
@@ -136,9 +132,7 @@ class Engine:
 def _by_program(build: Build, platform: str) -> str:
     """Run `docker build`; empty without the program or BuildKit.
 
-    Raises:
-        BuildError: a step fails.
-        InfraError: it takes too long.
+    Raises BuildError if a step fails, InfraError if it takes too long.
     """
     program = shutil.which("docker")
     if not program:

@@ -27,19 +27,15 @@ class Images:
     def image(self, source: ImageSource, platform: str) -> StoredImage:
         """Return an image for a platform.
 
-        Raises:
-            BuildError: the platform is missing, or the image is damaged.
-            InputError: the reference is invalid.
-            InfraError: the image is unavailable.
+        Raises BuildError if the platform is missing, or the image is damaged; InputError if the reference is invalid;
+        InfraError if the image is unavailable.
         """
         return image_sources.load(source.kind).image(source, platform, self._services)
 
     def built(self, build: Build, platform: str) -> StoredImage:
         """Build a folder with a Dockerfile by the Docker engine.
 
-        Raises:
-            BuildError: a step fails.
-            InfraError: the engine does not answer.
+        Raises BuildError if a step fails, InfraError if the engine does not answer.
         """
         identity = self._services.engine.build(build, platform)
         return saved_image(str(build.folder), identity, platform, self._services)
@@ -49,9 +45,7 @@ class Images:
 
         None if the source keeps no such documents.
 
-        Raises:
-            BuildError: the image is damaged.
-            InfraError: the image is unavailable.
+        Raises BuildError if the image is damaged, InfraError if the image is unavailable.
         """
         if source.is_made_here:
             return None

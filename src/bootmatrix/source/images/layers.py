@@ -17,9 +17,8 @@ def unpack_layer(layer: Descriptor, location: BlobLocation, diff_id: str | None,
 
     `diff_id` is the expected digest, if known.
 
-    Raises:
-        UntrustedError: size or digest of the layer or its content differs.
-        BuildError: the layer is damaged, a bomb, or of an unsupported type.
+    Raises UntrustedError if size or digest of the layer or its content differs, BuildError if the layer is damaged, a
+    bomb, or of an unsupported type.
     """
     if any(word in layer.media_type for word in _NOT_TAR):
         raise BuildError(f"the layer {layer.sha256} has the unsupported type {layer.media_type}")

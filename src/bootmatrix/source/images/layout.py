@@ -231,9 +231,7 @@ class Layout:
 def open_layout(path: Path, alias: Path | None = None) -> Layout:
     """Open the files of an image. `alias` replaces the path in messages.
 
-    Raises:
-        BuildError: it is damaged, or not an image.
-        InputError: it cannot be read.
+    Raises BuildError if it is damaged, or not an image; InputError if it cannot be read.
     """
     with _faults(alias or path):
         if path.is_dir():
@@ -260,9 +258,7 @@ def open_layout(path: Path, alias: Path | None = None) -> Layout:
 def plain_archive(path: Path, store: Store) -> Path:
     """Return an uncompressed archive: itself, or a decompressed copy in the store.
 
-    Raises:
-        BuildError: it is damaged, or a bomb.
-        InputError: it cannot be read.
+    Raises BuildError if it is damaged, or a bomb; InputError if it cannot be read.
     """
     with _faults(path):
         if path.is_dir():

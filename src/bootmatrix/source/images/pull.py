@@ -35,10 +35,8 @@ _MEANINGS = {
 def import_image(name: str, document: bytes, blobs: Blobs, platform: str, store: Store) -> StoredImage:
     """Import a platform's image from an index or manifest into the store.
 
-    Raises:
-        BuildError: the platform is missing, or the image is damaged or too large.
-        UntrustedError: size or digest of a blob differs.
-        InfraError: a blob is unavailable.
+    Raises BuildError if the platform is missing, or the image is damaged or too large; UntrustedError if size or digest
+    of a blob differs; InfraError if a blob is unavailable.
     """
     manifest_bytes, manifest = manifest_for(name, document, blobs, platform)
     label = f"the image {name}"

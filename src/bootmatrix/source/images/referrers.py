@@ -54,10 +54,8 @@ def attach(endpoint: Endpoint, image: Reference, artifact: Artifact, tested: Col
         artifact: the artifact.
         tested: digests (SHA-256) of which the image, or one of its platforms, must be one.
 
-    Raises:
-        InputError: the image does not exist, or it was not tested.
-        NetworkError: the registry does not answer, or refuses.
-        UntrustedError: it answers with another image, or sends the upload elsewhere.
+    Raises InputError if the image does not exist, or it was not tested; NetworkError if the registry does not answer,
+    or refuses; UntrustedError if it answers with another image, or sends the upload elsewhere.
     """
     with closing(_Uploads(endpoint, image.repository)) as uploads:
         document, media_type = uploads.manifest(image.version) or (b"", "")

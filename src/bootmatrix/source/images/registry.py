@@ -59,10 +59,9 @@ class Repository:
     def manifest(self, version: str) -> bytes:
         """Fetch the index or manifest of a tag, or of a digest `sha256:…`.
 
-        Raises:
-            NotFound: no such image.
-            NetworkError: the registry does not answer, denies access, or answers with something else.
-            UntrustedError: the digest differs, or the answer's media type contradicts the document's.
+        Raises NotFound if the image does not exist; NetworkError if the registry does not answer, denies access, or
+        answers with something else; UntrustedError if the digest differs, or the answer's media type contradicts the
+        document's.
         """
         url = f"{self._endpoint.url}/{self._repository}/manifests/{version}"
         try:
@@ -81,9 +80,8 @@ class Repository:
     def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
         """Fetch blobs into the store, several at once.
 
-        Raises:
-            NetworkError: the registry does not answer, denies access, or lacks a blob.
-            UntrustedError: size or digest of one differs.
+        Raises NetworkError if the registry does not answer, denies access, or lacks a blob; UntrustedError if size or
+        digest of one differs.
         """
         if len(parts) < 2:
             return [self._fetch(part) for part in parts]
@@ -127,9 +125,7 @@ def _check_media_type(url: str, reply: Reply) -> None:
 
     Clients that believe the header would take another image. Servers of plain files send a general type, or none.
 
-    Raises:
-        NetworkError: it is a page, such as a log-in page.
-        UntrustedError: they contradict each other.
+    Raises NetworkError if it is a page, such as a log-in page; UntrustedError if they contradict each other.
     """
     header = reply.media_type.partition(";")[0].strip().lower()
     if header in {"text/html", "application/xhtml+xml"}:

@@ -26,9 +26,7 @@ class Member:
     def read(self) -> bytes:
         """Read the whole file.
 
-        Raises:
-            BuildError: it is too large, or truncated.
-            InputError: the host denies access.
+        Raises BuildError if it is too large, or truncated; InputError if the host denies access.
         """
         if self.size_bytes > FILE_LIMIT_BYTES:
             raise BuildError(f"{self.path} has {self.size_bytes} bytes, more than the limit of {FILE_LIMIT_BYTES}")

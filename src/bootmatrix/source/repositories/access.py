@@ -70,9 +70,7 @@ class RepositoryAccess:
     def file(self, url: str, checksum: str, size_bytes: int, label: str) -> Path:
         """Fetch a file of a known digest.
 
-        Raises:
-            NotFound: the server lacks it.
-            UntrustedError: its size or digest differs.
+        Raises NotFound if the server lacks it, UntrustedError if its size or digest differs.
         """
         kind, _, digest = checksum.partition(":")
         if kind == "sha256":

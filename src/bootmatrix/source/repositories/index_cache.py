@@ -40,10 +40,8 @@ class IndexCache:
     def read(self, urls: Sequence[str], check: Check[T]) -> T:
         """Return what `check` makes of an index, at most a day old.
 
-        Raises:
-            NetworkError: it cannot be fetched, and no cached one is valid.
-            UntrustedError: its signature is not valid after several tries.
-            Offline: it is not cached, and downloads are forbidden.
+        Raises NetworkError if it cannot be fetched, and no cached one is valid; UntrustedError if its signature is not
+        valid after several tries; Offline if it is not cached, and downloads are forbidden.
         """
         with self.store.once(KIND, json.dumps(urls)):
             at, cached = self._cached(urls)

@@ -85,9 +85,8 @@ class Repositories:
     def parts(self, source: RepositoryKernel, debian_arch: str) -> tuple[KernelPart, ...]:
         """Find an entry's newest kernel, as a custom kernel's verified parts.
 
-        Raises:
-            NoSuchPackage: the repositories have no such kernel, or it lacks a part.
-            InfraError: they are unavailable or untrusted.
+        Raises NoSuchPackage if the repositories have no such kernel, or it lacks a part; InfraError if they are
+        unavailable or untrusted.
         """
         candidates, faults = self._candidates(source, debian_arch)
         fitting = _fitting(candidates, source.version)
@@ -124,9 +123,8 @@ class Repositories:
 
         No index is read yet: that a state has the kernel with all parts is found when it is used.
 
-        Raises:
-            InputError: one of them is not a version.
-            InfraError: the service that keeps the states is unavailable.
+        Raises InputError if one of them is not a version, InfraError if the service that keeps the states is
+        unavailable.
         """
         found = []
         for source in sources:
@@ -139,10 +137,8 @@ class Repositories:
     def pinned(self, kernel: KernelCandidate, source: RepositoryKernel, debian_arch: str) -> tuple[KernelPart, ...]:
         """Return the parts of a kernel with the SHA-256 of each package, verified.
 
-        Raises:
-            NoSuchPackage: it lacks a part.
-            StaleMirror: a package is missing on the server.
-            UntrustedError: a package is not what the index or its signature says.
+        Raises NoSuchPackage if it lacks a part, StaleMirror if a package is missing on the server, UntrustedError if a
+        package is not what the index or its signature says.
         """
         reader, access = _reader(source), self._access(source, debian_arch)
         if kernel.lacking:

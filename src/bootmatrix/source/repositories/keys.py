@@ -38,10 +38,8 @@ class PackageSource(Protocol):
 def fetch_keys(keys: RepositoryKeys, folder: str, archive: PackageSource, store: Store, debian_arch: str) -> Keys:
     """Return the keys of a catalogue.
 
-    Raises:
-        InputError: the user's files are missing.
-        BuildError: the package has no such files.
-        InfraError: the package cannot be fetched.
+    Raises InputError if the user's files are missing, BuildError if the package has no such files, InfraError if the
+    package cannot be fetched.
     """
     if keys.package:
         digests = _of_package(keys, archive, store, debian_arch)

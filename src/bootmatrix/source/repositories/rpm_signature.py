@@ -73,9 +73,7 @@ def check_package(path: Path, name: str, keys: Keys) -> None:
 
     `name` is name, version and architecture: without a signed index, only the package itself tells them.
 
-    Raises:
-        UntrustedError: one of these does not hold, or the package is damaged.
-        HostError: gpgv is missing.
+    Raises UntrustedError if one of these does not hold, or the package is damaged; HostError if gpgv is missing.
     """
     with path.open("rb") as file:
         try:

@@ -44,9 +44,8 @@ def check_detached(
 
     As for apt, one good signature is enough: the file may also be signed by unknown keys.
 
-    Raises:
-        UntrustedError: no good signature, a bad one, or one of a revoked key.
-        HostError: gpgv is missing.
+    Raises UntrustedError without a good signature, or with a bad one, or one of a revoked key; HostError if gpgv is
+    missing.
     """
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
         file = Path(folder) / "signature"

@@ -90,9 +90,8 @@ def old_kernels(
 ) -> list[OldKernel]:
     """List kernels of such images between versions, oldest first.
 
-    Raises:
-        InputError: a prefix is not a version.
-        InfraError: the service is unavailable, or its answers are invalid.
+    Raises InputError if a prefix is not a version, InfraError if the service is unavailable, or its answers are
+    invalid.
     """
     _check_versions(one, other)
     service = source.snapshots

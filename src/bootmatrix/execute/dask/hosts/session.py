@@ -104,9 +104,7 @@ class ClientAccess:
 async def host_session(host: Host, client: ClientAccess, instance: str) -> AsyncIterator[HostSession]:
     """Run a worker on a host within the context.
 
-    Raises:
-        HostFault: it cannot be reached, or lacks something.
-        HostError: the worker does not start.
+    Raises HostFault if it cannot be reached, or lacks something; HostError if the worker does not start.
     """
     async with connected(host) as connection, connection.start_sftp_client() as sftp:
         prefix = await _tool(host, connection, sftp, client.store)
