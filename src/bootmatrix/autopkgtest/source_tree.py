@@ -10,7 +10,7 @@ from debian.deb822 import Deb822
 from bootmatrix.errors import InputError
 
 BUILDING = ("build-essential", "dpkg-dev", "fakeroot", "eatmydata")
-"""Packages that autopkgtest may install by itself."""
+"""Packages that autopkgtest installs by itself to build a tree."""
 _NAME = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)")
 _NEEDS = ("Depends", "Pre-Depends")
 _ASKED_FOR = {
@@ -28,7 +28,8 @@ def packages_of(tree: Path) -> tuple[str, ...]:
     """
     tests, control = _read(tree / "debian" / "tests" / "control"), _read(tree / "debian" / "control")
     fields = (*_NEEDS, *(field for word, added in _ASKED_FOR.items() if word in tests for field in added))
-    names = set(BUILDING)
+    is_built = (tree / "debian" / "files").is_file() and "build-needed" not in tests
+    names = set(() if is_built else BUILDING)
     for paragraph in Deb822.iter_paragraphs(control.splitlines()):
         names |= {paragraph["Package"]} if "Package" in paragraph else set()
         names |= {name for field in fields for name in _NAME.findall(paragraph.get(field, ""))}

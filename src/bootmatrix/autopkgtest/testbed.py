@@ -34,6 +34,7 @@ mkdir -p {FOLDER} && chmod 1777 {FOLDER} || exit 1
 if command -v apt-get >/dev/null && ! ls /var/lib/apt/lists 2>/dev/null | grep -q _Packages; then
     out=$(apt-get update 2>&1) || {{ echo "$out" >&2; exit 1; }}
 fi
+command -v apt-extracttemplates >/dev/null || rm -f /etc/apt/apt.conf.d/70debconf
 if command -v useradd >/dev/null && ! getent passwd {USER} >/dev/null; then
     useradd --create-home --shell /bin/bash {USER} || exit 1
 fi
