@@ -20,6 +20,7 @@ from benchmarks.build import build
 from benchmarks.build_memory import build_memory
 from benchmarks.ci_job import ci_job
 from benchmarks.forked import forked, matrices, memory
+from benchmarks.fragments import fragments
 from benchmarks.large import render_in_a_process, write_large
 from benchmarks.many_machines import many_machines
 from benchmarks.own_kernel import ARCHIVE
@@ -101,7 +102,7 @@ def arguments() -> argparse.Namespace:
         type=Path,
         default=next(iter(sorted(Path("/").glob(ARCHIVE.lstrip("/")))), None),
         metavar="TAR",
-        help="the kernel's source for planted and kernel-loop, as in linux-source-6.1 (default: the installed one)",
+        help="source of the kernels that are built here, as in linux-source-6.1 (default: the installed one)",
     )
     parser.add_argument("--trees", type=Path, metavar="FOLDER", help="build and keep kernels there")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
@@ -310,6 +311,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "ci": ci_job,
     "tries": tries,
     "hosts": many_machines,
+    "fragments": fragments,
     "planted": planted,
     "kernel-loop": loop,
 }

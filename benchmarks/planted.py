@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import guests, own_kernel
+from benchmarks import guests
+from benchmarks.own_kernel import LIMIT_S, OwnKernel, bootmatrix, kernel_test, own_kernel
 from benchmarks.peers import settings
 from benchmarks.results import Result, median
 
@@ -31,7 +29,6 @@ VIRTME = ("VIRTIO_MENU", "NETWORK_FILESYSTEMS", "NET_9P", "NET_9P_VIRTIO", "9P_F
 """Options that virtme-ng needs beside ours."""
 HUNG_TASK_S = 10
 BARE_RATIO, VIRTME_RATIO = 1.15, 0.9
-LIMIT_S = 600
 
 
 @dataclass(frozen=True)
@@ -106,24 +103,23 @@ BUGS = (
 
 def planted(args: argparse.Namespace) -> Iterator[Result]:
     """The nine bugs, on a kernel built here with what finds them."""
-    with _trees(args) as folder:
-        if folder is None:
+    with own_kernel(args, "bugs", ARCH) as kernel:
+        if kernel is None:
             return
-        tree = own_kernel.unpacked(args.linux, folder)
-        own_kernel.configured(tree, folder / "bugs", ARCH, (), DEBUG)
-        own_kernel.make(tree, folder / "bugs")
+        kernel.configure((), DEBUG)
+        kernel.make()
         for bug in BUGS:
-            yield _try(args, bug, folder / "bugs")
+            yield _try(args, bug, kernel)
 
 
-def _try(args: argparse.Namespace, bug: Bug, tree: Path) -> Result:
+def _try(args: argparse.Namespace, bug: Bug, kernel: OwnKernel) -> Result:
     words = [*bug.options, "--explain-hang", *(["--append", bug.append] if bug.append else [])]
     with tempfile.TemporaryDirectory() as reports:
         started = time.monotonic()
         if bug.has_own_init:
-            _sleep(args, tree, Path(reports))
+            _sleep(args, kernel, Path(reports))
         else:
-            _kernel_test(args, tree, Path(reports), words, bug.command)
+            kernel_test(args, kernel, Path(reports), words, bug.command)
         wall_s = time.monotonic() - started
         run = json.loads((Path(reports) / "latest/run.json").read_bytes())
     (record,) = run["records"]
@@ -136,43 +132,43 @@ def _try(args: argparse.Namespace, bug: Bug, tree: Path) -> Result:
     )
 
 
-def _sleep(args: argparse.Namespace, tree: Path, reports: Path) -> None:
+def _sleep(args: argparse.Namespace, kernel: OwnKernel, reports: Path) -> None:
     """Boot the kernel with an init that sleeps."""
     folder = reports / "project"
-    kernel = {"planted": {ARCH: {"parts": [{"kind": "tree", "path": str(tree)}]}}}
+    kernels = {"planted": {ARCH: {"parts": [{"kind": "tree", "path": str(kernel.out)}]}}}
     init = {"path": "init", "mode": "0755", "contents": "#!/bin/busybox sh\nexec /bin/busybox sleep 3600\n"}
     files = {
         "images/sleeps/build.yml": {"from": "bootmatrix/busybox", "files": [init]},
         "sleeps.yml": {"init": ["@pkg:./images/sleeps"]},
         "sleeps.matrix.yml": {"specs": ["sleeps.yml"], "arch": [ARCH], "kernel": ["planted"], "console": "never shown"},
-        "kernels.yml": {"kernels": kernel},
+        "kernels.yml": {"kernels": kernels},
     }
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(json.dumps(data), encoding="utf-8")
     words = ["matrix", str(folder / "sleeps.matrix.yml"), "--explain-hang", "--reports", str(reports)]
-    _bootmatrix(args, words, {"BOOTMATRIX_KERNELS": str(folder / "kernels.yml")})
+    bootmatrix(args, words, {"BOOTMATRIX_KERNELS": str(folder / "kernels.yml")})
 
 
 def loop(args: argparse.Namespace) -> Iterator[Result]:
     """From the end of make to the verdict, beside QEMU by hand and virtme-ng with the same kernel, in turns."""
-    with _trees(args) as folder:
-        if folder is None:
+    with own_kernel(args, "loop", ARCH) as kernel, tempfile.TemporaryDirectory() as name:
+        if kernel is None:
             return
-        tree, out = own_kernel.unpacked(args.linux, folder), folder / "loop"
-        own_kernel.configured(tree, out, ARCH, ("agent",), VIRTME)
-        own_kernel.make(tree, out)
-        _kernel_test(args, out, folder / "reports", ["--save", str(folder / "project")], ())
+        folder = Path(name)
+        kernel.configure(("agent",), VIRTME)
+        kernel.make()
+        kernel_test(args, kernel, folder / "reports", ["--save", str(folder / "project")])
         ways: dict[str, Callable[[], None]] = {
-            "ours": partial(_ours, args, out, folder),
-            "bare": partial(_bare, args, out, folder),
-            **({"virtme-ng": partial(_virtme_ng, out)} if shutil.which("vng") else {}),
+            "ours": partial(_ours, args, kernel, folder),
+            "bare": partial(_bare, args, kernel, folder),
+            **({"virtme-ng": partial(_virtme_ng, kernel.out)} if shutil.which("vng") else {}),
         }
         samples: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(args.pairs):
             for way, boot in ways.items():
-                (tree / "init/version.c").touch()  # so that each way has a kernel that it has not seen
-                own_kernel.make(tree, out)
+                (kernel.tree / "init/version.c").touch()  # so that each way has a kernel that it has not seen
+                kernel.make()
                 started = time.monotonic()
                 boot()
                 samples[way].append(time.monotonic() - started)
@@ -183,23 +179,23 @@ def loop(args: argparse.Namespace) -> Iterator[Result]:
         print("left out: virtme-ng: it is not installed", file=sys.stderr)
 
 
-def _ours(args: argparse.Namespace, out: Path, folder: Path) -> None:
-    if _kernel_test(args, out, folder / "reports", [], ()):
+def _ours(args: argparse.Namespace, kernel: OwnKernel, folder: Path) -> None:
+    if kernel_test(args, kernel, folder / "reports", []):
         raise guests.BenchmarkError("kernel-test: the unplanted kernel does not pass")
 
 
-def _bare(args: argparse.Namespace, out: Path, folder: Path) -> None:
+def _bare(args: argparse.Namespace, kernel: OwnKernel, folder: Path) -> None:
     """Boot the kernel in QEMU, with the settings of others, and an initrd made once."""
     common = settings()
     prefix = folder / "bare"
     if not (folder / "bare-initrd.img").exists():
         spec = folder / "project/kernel-test.yml"
-        words = ["build", str(spec), "--arch", ARCH, "--kernel", out.name, "-o", str(prefix)]
-        _bootmatrix(args, words, {"BOOTMATRIX_KERNELS": str(folder / "project/kernels.yml")})
+        words = ["build", str(spec), "--arch", ARCH, "--kernel", kernel.out.name, "-o", str(prefix)]
+        bootmatrix(args, words, {"BOOTMATRIX_KERNELS": str(folder / "project/kernels.yml")})
     cmdline = f"console={common[ARCH]['console']} panic=-1 {(folder / 'bare-cmdline').read_text(encoding='utf-8')}"
     command = (
         *("qemu-system-x86_64", *common["common"], *common[ARCH]["arguments"]),
-        *("-kernel", str(out / "arch/x86/boot/bzImage"), "-initrd", f"{prefix}-initrd.img", "-append", cmdline),
+        *("-kernel", str(kernel.out / "arch/x86/boot/bzImage"), "-initrd", f"{prefix}-initrd.img", "-append", cmdline),
     )
     guests.boot_by(command, "QEMU by hand", LIMIT_S)
 
@@ -218,38 +214,3 @@ def _ratio(other: str, ours_s: list[float], others_s: list[float], target: float
         ok=ratio <= target,
         details={"ours_s": ours_s, "others_s": others_s},
     )
-
-
-def _kernel_test(
-    args: argparse.Namespace, tree: Path, reports: Path, options: Sequence[str], command: Sequence[str]
-) -> int:
-    words = ["kernel-test", str(tree), "--reports", str(reports), *options, *(["--", *command] if command else [])]
-    return _bootmatrix(args, words)
-
-
-def _bootmatrix(args: argparse.Namespace, words: Sequence[str], env: Mapping[str, str] | None = None) -> int:
-    cache = ["--cache", str(args.cache)] if args.cache else []
-    at = words.index("--") if "--" in words else len(words)
-    command = [str(guests.PROGRAM), *words[:at], *cache, *words[at:]]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=LIMIT_S, check=False
-    )
-    if done.returncode not in {0, 1}:
-        raise guests.BenchmarkError(f"{' '.join(command)}: status {done.returncode}\n{done.stderr[-2000:]}")
-    return done.returncode
-
-
-@contextmanager
-def _trees(args: argparse.Namespace) -> Iterator[Path | None]:
-    """Provide the folder in which kernels are built: that of --trees, which is kept, or a temporary one.
-
-    None without a source.
-    """
-    if args.linux is None:
-        print(f"left out: kernels of one's own: no {own_kernel.ARCHIVE}", file=sys.stderr)
-        yield None
-    elif args.trees:
-        yield args.trees.absolute()
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
