@@ -47,7 +47,7 @@ class OwnKernel:
     @property
     def _make(self) -> list[str]:
         words = [f"O={self.out}", f"ARCH={self.profile.names.kernel}", f"CROSS_COMPILE={self._prefix}"]
-        return ["nice", "make", "-s", "-C", str(self.tree), *words]
+        return ["make", "-s", "-C", str(self.tree), *words]
 
     def configure(self, purposes: Iterable[Purpose], options: Iterable[str]) -> None:
         """Write the configuration: tinyconfig, our fragment, and more options.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.cell.fault_places import FaultPlaces, is_unexplained
-from bootmatrix.console.hang import describe_hang, open_initcalls, program_counters
+from bootmatrix.console.hang import describe_hang, describe_init, open_initcalls, program_counters
 from bootmatrix.console.symbols import Symbols
 from bootmatrix.judge import judge
 from bootmatrix.model import CustomKernel, Diagnostic, KernelPart, Verdict
@@ -33,6 +33,7 @@ ffffffff82000000 D data
 ffffffff82800000 t planted_exit
 ffffffff83000000 B _end
 """
+HANGS = {"messages": (), "ended_by": "host", "limit": "silence", "limit_phase": "boot", "events": ()}
 REGISTERS = {
     "x86": "CPU#0\nRAX=0000000000000000 RBX=1\nRIP=ffffffff81000052 RFL=00000202\nCPU#1\nRIP=ffffffff81000068 RFL=2\n",
     "arm64": "CPU#0\n PC=ffffffff81000052 X00=0000000000000000 X01=00\nCPU#1\n PC=ffffffff81000068 X00=1\n",
@@ -68,6 +69,69 @@ def test_a_cpu_that_takes_no_interrupts(stuck: str) -> None:
     assert describe_hang(b"", f"CPU#0\n{idle}\n", symbols) == "CPU 0 at default_idle+0x8"
 
 
+TASKS = {
+    "x86": b"""\
+[   26.941474] task:busybox         state:S stack:0     pid:1     ppid:0      flags:0x00000002\r
+[   26.941706] Call Trace:\r
+[   26.941791]  <TASK>\r
+[   26.941837]  __schedule+0x34d/0x9e0\r
+[   26.941917]  schedule+0x5a/0xd0\r
+[   26.941967]  do_nanosleep+0x7b/0x130\r
+[   26.942022]  hrtimer_nanosleep+0x9e/0x170\r
+[   26.942084]  ? __hrtimer_init+0xe0/0xe0\r
+[   26.942141]  common_nsleep+0x3f/0x50\r
+[   26.943190]  </TASK>\r
+""",
+    "arm": b"""\
+[   36.653519] task:busybox         state:S stack:0     pid:1     ppid:0      flags:0x00000004
+[   36.653738]  __schedule from schedule+0x54/0xe8
+[   36.653831]  schedule from do_nanosleep+0x78/0x154
+[   36.653903]  do_nanosleep from hrtimer_nanosleep+0xa8/0x10c
+[   36.653985]  hrtimer_nanosleep from common_nsleep+0xf8/0x154
+[   36.654079]  common_nsleep from ret_fast_syscall+0x0/0x1c
+""",
+    "s390": b"""\
+task:busybox         state:S stack:    0 pid:    1 ppid:     0 flags:0x00000000
+Call Trace:
+ [<000000013a4f2a50>] __schedule+0x2f0/0x930
+ [<000000013a4f30f4>] schedule+0x64/0xf0
+([<000000013a4f30f4>] schedule+0x64/0xf0)
+ [<000000013a4f9a1c>] do_nanosleep+0x9c/0x1a0
+ [<00000001399a1e2e>] hrtimer_nanosleep+0x9e/0x170
+ [<00000001399a1f10>] common_nsleep+0x9e/0x170
+""",
+    "ppc": b"""\
+[   12.1] task:busybox         state:S stack:0     pid:1     ppid:0      flags:0x00042000
+[   12.1] Call Trace:
+[   12.1] [c0000000033535a0] [c0000000001436e8] __irq_exit_rcu+0x138/0x170 (unreliable)
+[   12.1] [c000000004a0baa0] [c00000000001f3a4] __switch_to+0x124/0x1e0
+[   12.1] [c000000004a0bb00] [c000000000f8a9d4] __schedule+0x2d4/0x8e0
+[   12.1] [c000000004a0bbd0] [c000000000f8b060] schedule+0x80/0x140
+[   12.1] [c000000004a0bc40] [c000000000f92a10] do_nanosleep+0xd0/0x240
+[   12.1] [c000000004a0bcc0] [c000000000217b94] hrtimer_nanosleep+0xb4/0x1a0
+[   12.1] [c000000004a0bd90] [c000000000217b94] common_nsleep+0xb4/0x1a0
+""",
+}
+OTHERS = b"[   26.94] task:kthreadd        state:S stack:0     pid:2     ppid:0      flags:0\n  kthreadd+0x2bc/0x2d0\n"
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_init_s_place_by_sysrq_on_every_architecture(kind: str) -> None:
+    told = "init (busybox) sleeps in do_nanosleep, from hrtimer_nanosleep, from common_nsleep"
+    assert describe_init(OTHERS + TASKS[kind] + OTHERS) == told
+    tasks = Diagnostic(kind="tasks", file="diagnosis/tasks.log", note=told)
+    outcome = make_outcome(**HANGS, diagnostics=(tasks,))
+    assert judge(outcome, make_machine(), make_bootable(), CONSOLE).reason.endswith(f"console; {told}")
+    later = outcome.model_copy(update={"messages": make_messages()[:2]})
+    assert "init" not in judge(later, make_machine(), make_bootable(), CONSOLE).reason, "it waits for its containers"
+
+
+def test_answers_without_init_s_place() -> None:
+    running = TASKS["x86"].replace(b"state:S", b"state:R").partition(b"Call Trace")[0]
+    for answer in (b"", b"sysrq: Show State\n", OTHERS, running + OTHERS, b"task:\xff state:S pid:1 \n x+0x1/0x2\n"):
+        assert describe_init(answer) == ""
+
+
 def test_an_arm_cpu_that_moves_and_has_no_names() -> None:
     first, second = ("R12=00000000 R13=80800000 R14=80100f00 R15=" + pc for pc in ("80101234\n", "80105678\n"))
     told = describe_hang(b"", f"CPU#0\n{first}\n--- 0.3 s later ---\nCPU#0\n{second}", None)
@@ -89,9 +153,8 @@ def test_what_there_is_nothing_to_tell_of() -> None:
 
 
 def test_the_place_is_in_the_reason_of_a_hang_also_when_it_is_judged_again() -> None:
-    hangs = {"messages": (), "ended_by": "host", "limit": "silence", "limit_phase": "boot", "events": ()}
     told = Diagnostic(kind="hang", file="diagnosis/hang.txt", note="initcall planted_init+0x0/0x20 did not return")
-    outcome = make_outcome(**hangs, diagnostics=(told,))
+    outcome = make_outcome(**HANGS, diagnostics=(told,))
     judgement = judge(outcome, make_machine(), make_bootable(), b"[    0.1] Linux version 6.1\n")
     assert judgement.verdict is Verdict.HANG
     assert judgement.reason.endswith("; by a second boot: initcall planted_init+0x0/0x20 did not return")
@@ -141,7 +204,9 @@ def test_a_guest_that_hangs_is_booted_again_and_tells_where(tmp_path: Path) -> N
     arguments = ("matrix", str(tmp_path / "silent.matrix.yml"), "--explain-hang")
     record, _ = booted(*arguments, reports=tmp_path / "reports", limit_s=280, status=1)
     assert record["judgement"]["verdict"] == "hang"
-    assert "; by a second boot: all initcalls returned; CPU 0 at 0x" in record["judgement"]["reason"]
+    reason = record["judgement"]["reason"]
+    assert "; init (" in reason
+    assert "; by a second boot: all initcalls returned; CPU 0 at 0x" in reason
     cell = tmp_path / "reports/latest/cells/silent/aarch64/virt/6.1"
     assert "initcall_debug" in (cell / "diagnosis/hang.txt").read_text(encoding="utf-8", errors="replace")
     assert b"calling  " not in (cell / "console.log").read_bytes(), "the cell's console is the first boot's"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import anyio
 import anyio.to_thread
 
+from bootmatrix.console.hang import describe_init
 from bootmatrix.model import Diagnostic, Machine
 from bootmatrix.qemu.monitor import Monitor, Unanswered
 from bootmatrix.runs.run_store import CONSOLE_FILE
@@ -97,7 +98,9 @@ class Diagnosis:
                 await self._press(key)
             if not self._answers:
                 return Diagnostic(kind="tasks", note="the guest does not answer to sysrq")
-        return self._kept("tasks", "tasks.log", bytes(self._answers))
+        answers = bytes(self._answers)
+        kept = self._kept("tasks", "tasks.log", answers)
+        return kept.model_copy(update={"note": kept.note or describe_init(answers)})
 
     async def _press(self, key: str) -> None:
         """A sysrq, and all that the guest says to it."""

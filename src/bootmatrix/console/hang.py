@@ -1,4 +1,4 @@
-"""The place of a hang: initcalls, and program counters with names. Pure."""
+"""The place of a hang: initcalls, the first task, and program counters with names. Pure."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ INTERRUPTS = (
 """The register of each architecture with the bits for interrupts, and whether they are on if one is set."""
 IDLE = re.compile(r"idle|cede|wfi|safe_halt")
 """Functions in which a CPU waits for work, on some architectures with interrupts off."""
+INIT = re.compile(rb"task:([\w./-]{1,16}) +state:([A-Z]) [^\n]*\bpid: *1 [^\n]*\n((?:(?!.*task:)[^\n]*\n){1,60})")
+"""The first task with its trace, in the answer to sysrq-t (kernel/sched/core.c: sched_show_task)."""
+FRAME = re.compile(
+    rb"^(?!.*unreliable)[ ]*(?:\[[^\]\n]*\][ ]*)*\(?([A-Za-z_][\w.$]{0,200})(?:\+0x[0-9a-f]+/|\)? from )",
+    re.MULTILINE,
+)
+"""A line of a trace, on all architectures; `? ` and `(unreliable)` mark what the kernel is not sure of."""
+SCHEDULING = re.compile(rb"_*(?:switch(?:_to)?|(?:io_|preempt_)?schedule(?:_\w+)?)")
+STATES = {b"S": "sleeps", b"D": "waits", b"R": "runs"}
+MAX_FRAMES = 3
 MAX_CPUS = 8
 SECOND = "later ---"
 """Of the line between two looks at the registers (boot/diagnosis.py)."""
@@ -43,6 +53,15 @@ def open_initcalls(console: bytes) -> list[str]:
         else:
             running.pop(name, None)
     return [name.decode("ascii", "replace") for name in running]
+
+
+def describe_init(tasks: bytes) -> str:
+    """Say where the first task is, by the kernel's answer to sysrq-t; empty if that does not tell."""
+    init = INIT.search(tasks.replace(b"\r", b""))
+    frames = [name for name in FRAME.findall(init[3]) if not SCHEDULING.fullmatch(name)] if init else []
+    if not init or init[2] not in STATES or not frames:
+        return ""
+    return f"init ({init[1].decode()}) {STATES[init[2]]} in {b', from '.join(frames[:MAX_FRAMES]).decode()}"
 
 
 def program_counters(registers: str) -> Iterator[tuple[int, tuple[int, ...]]]:

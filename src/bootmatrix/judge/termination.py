@@ -183,9 +183,11 @@ def check_limits(outcome: Outcome, machine: Machine, transcript: bytes) -> Itera
 
 
 def _place(outcome: Outcome) -> str:
-    """Return where a second boot says the guest hangs; empty without one."""
-    note = next((diagnostic.note for diagnostic in outcome.diagnostics if diagnostic.kind == "hang"), "")
-    return f"; by a second boot: {note}" if note else ""
+    """Return where a guest hangs, as its kernel and a second boot tell; empty if they do not."""
+    notes = {diagnostic.kind: diagnostic.note for diagnostic in outcome.diagnostics}
+    is_told = any(diagnostic.kind == "tasks" and diagnostic.file for diagnostic in outcome.diagnostics)
+    init = f"; {notes['tasks']}" if is_told and notes["tasks"] and not outcome.messages else ""
+    return f"{init}; by a second boot: {notes['hang']}" if notes.get("hang") else init
 
 
 def check_exit(outcome: Outcome, machine: Machine, transcript: bytes) -> Iterator[Finding]:

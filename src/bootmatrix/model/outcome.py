@@ -39,8 +39,8 @@ class Diagnostic(Model):
     """State of a stopped guest; `file` is beside the cell's console.
 
     `screen` has the console's last lines, `registers` those of all CPUs, `tasks` the kernel's answer to sysrq, `memory`
-    is an ELF core, `hang` what a second boot told, in one line as its `note`. `places` has source lines of traces, in
-    `lines` by function and offset. Of others without a file, `note` is the reason.
+    is an ELF core, `hang` what a second boot told. `places` has source lines of traces, in `lines` by function and
+    offset. `note` is the place of the hang in one line, or the reason why there is no file.
     """
 
     kind: Literal["screen", "registers", "tasks", "memory", "hang", "places"]
