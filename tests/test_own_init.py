@@ -29,14 +29,17 @@ from bootmatrix.load.recipe import load_recipe
 from bootmatrix.model import ImageConfig, StoredImage
 from bootmatrix.model.image import LABEL
 from bootmatrix.store import Store
-from packages import entry, make_tar
+from packages import entry, link, make_tar
 
 OURS = {"init": "#!", "usr/bin/busybox": "b", "usr/lib/bootmatrix/guest": "g", "usr/share/doc/x": "d"}
 RUNTIME = {"usr/bin/crun": "c", "usr/lib/libseccomp.so.2": "l"}
 
 
 def stored(store: Store, name: str, files: dict[str, str], **labels: str) -> StoredImage:
-    digest = store.add_bytes(make_tar([entry(path, text.encode()) for path, text in files.items()]))
+    members = [
+        link(path, text[3:]) if text.startswith("-> ") else entry(path, text.encode()) for path, text in files.items()
+    ]
+    digest = store.add_bytes(make_tar(members))
     config = ImageConfig(cmd=("/run",), labels=labels)
     return StoredImage(reference=name, digest=digest, layers=(digest,), config=config, size_bytes=1)
 
@@ -74,6 +77,11 @@ def tree_of(folder: Path, text: str, *more: dict[str, str], label: Any = None) -
         "{path: containers/services/real/config.json, contents: x}",
         "{path: containers/services/real/lower/run, contents: x}",
         "{path: bootmatrix/pids, contents: x}",
+        "{path: sbin/modprobe, contents: x}",
+        "{path: usr/bin/request-key, symlink: /srv/x}",
+        "{path: sbin, symlink: /containers/services/real/rootfs/bin}",
+        "{path: lib64, symlink: srv}",
+        "{path: usr/lib/glibc-hwcaps, symlink: /containers/services/real/rootfs/lib}",
     ],
 )
 def test_files_replace_nothing_of_inits(tmp_path: Path, entry: str) -> None:
@@ -85,6 +93,20 @@ def test_files_replace_nothing_of_inits(tmp_path: Path, entry: str) -> None:
 def test_nor_do_other_init_images(tmp_path: Path, path: str) -> None:
     with pytest.raises(BuildError, match=f"/{path}"):
         tree_of(tmp_path, "", {path: "x"})
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("usr/lib/glibc-hwcaps/x86-64-v2/libseccomp.so.2", "x"),
+        ("usr/lib/glibc-hwcaps", "-> /containers/services/x/rootfs"),
+        ("sbin", "-> ../run/x"),
+    ],
+)
+def test_nor_do_init_images_come_before_them(tmp_path: Path, path: str, content: str) -> None:
+    """A loader searches folders of its own first, and a link may lead to where containers write."""
+    with pytest.raises(BuildError, match=f"brings /{path}"):
+        tree_of(tmp_path, "", {path: content})
 
 
 def test_init_images_may_bring_the_same_twice(tmp_path: Path) -> None:
@@ -215,6 +237,7 @@ def test_no_annotation_speaks_to_the_runtime(tmp_path: Path) -> None:
         '"BOOTMATRIX=x y"',
         "sysctl.kernel.core_pattern=|/containers/onboot/000-a/lower/x",
         "sysctl/kernel/modprobe=/x",
+        "drbd.usermode-helper=/containers/onboot/000-a/lower/x",
     ],
 )
 def test_the_command_line_starts_no_other_init(tmp_path: Path, word: str) -> None:
@@ -271,6 +294,8 @@ def test_daemons_of_unknown_init_images_are_told(tmp_path: Path) -> None:
     brings, plain = stored(store, "brings", DAEMON), stored(store, "plain", RUNTIME)
     claims = brings.model_copy(update={"reference": "claims", "recipe_digest": "0" * 64})
     assert unknown_daemons([ours, brings, plain, claims], store) == ("init image brings", "init image claims")
+    helps = stored(store, "helps", {"sbin/modprobe": "x"})
+    assert unknown_daemons([ours, helps], store) == ("init image helps",), "the kernel runs it"
     known = brings.model_copy(update={"recipe_digest": next(iter(KNOWN_DAEMONS))})
     assert not unknown_daemons([ours, known], store)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec
@@ -28,7 +29,8 @@ DAEMON_STATE = "/var/lib/containerd"
 LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
 STEERING = re.compile(
     r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES|BOOTMATRIX)=|LD_|_LIBCONTAINER_|bootmatrix[._]"
-    r"|sysctl[./]kernel[./](core_pattern|modprobe|hotplug|poweroff_cmd)="
+    r"|sysctl[./](kernel[./](core_pattern|modprobe|hotplug|poweroff_cmd)|fs[./]ocfs2[./]nm[./]hb_ctl_path)="
+    r"|(drbd\.usermode[_-]helper|uvesafb\.v86d|nfs\.cache[_-]getent|nfsd\.cltrack[_-]prog|TOMOYO[_-](loader|trigger))="
 )
 """Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment.
 The last ones name programs that the kernel starts beside init."""
@@ -37,6 +39,13 @@ LIBRARY_FOLDERS = ("lib", "lib32", "lib64", "libx32", "usr/lib", "usr/lib32", "u
 ROOT_LINKS = {*PROGRAM_FOLDERS, *LIBRARY_FOLDERS}
 """Folders that one image may have as links into /usr, and another as they are."""
 RUNTIMES = {"crun", "runc"}
+HELPERS = {
+    *("modprobe", "request-key", "hotplug", "poweroff", "reboot", "usermode-helper", "bridge-stp", "drbdadm"),
+    *("nfs_cache_getent", "nfsdcltrack", "ocfs2_hb_ctl", "tomoyo-init", "v86d", "critical_overtemp", "pnpbios"),
+}
+"""Programs that Linux starts by itself (call_usermodehelper), as root of the guest. Any container can make it do so."""
+OTHERS = ("containers", "bootmatrix", "run", "tmp", "var", "proc", "dev", "sys")
+"""Folders in which containers may write, or whose files are theirs."""
 UNIMPORTANT = ("usr/share", "etc/hosts", "etc/resolv.conf", "etc/mtab")
 HINT = (
     "A guest whose init was changed cannot be judged by what that init reports. Leave bootmatrix's init image out, and "
@@ -58,10 +67,10 @@ def privileged(bundles: Sequence[BundleSpec], init: Iterable[StoredImage], store
 
 
 def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...]:
-    """Return the init images with unknown daemons, which run with init's rights."""
-    others = (image for image in init if PROTOCOL not in image.config.labels)
-    brought = (other for other in others if other.recipe_digest not in KNOWN_DAEMONS and _has_daemons(other, store))
-    return tuple(f"init image {image.reference}" for image in brought)
+    """Return the init images with unknown programs that run with init's rights."""
+    others = (image for image in init if not {PROTOCOL} & {*image.config.labels})
+    unknown = (image for image in others if image.recipe_digest not in KNOWN_DAEMONS)
+    return tuple(f"init image {image.reference}" for image in unknown if _has_daemons(image, store, HELPERS))
 
 
 def find_protocol(init: Iterable[StoredImage]) -> int | None:
@@ -80,8 +89,8 @@ def find_protocol(init: Iterable[StoredImage]) -> int | None:
     return min(versions, default=None)
 
 
-def _has_daemons(image: StoredImage, store: Store) -> bool:
-    return any(is_within(path, DAEMONS) for path in image_tree(image, store).nodes)
+def _has_daemons(image: StoredImage, store: Store, programs: Collection[str] = ()) -> bool:
+    return any(is_within(path, DAEMONS) or _is_program_of(path, programs) for path in image_tree(image, store).nodes)
 
 
 def _sockets(bundle: BundleSpec) -> Iterable[str]:
@@ -99,8 +108,9 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
     Raises BuildError if an image does.
     """
     runtimes: dict[str, tuple[str, str]] = {}
-    for image in init:
-        files = image_tree(image, store)
+    trees = [(image, image_tree(image, store)) for image in init]
+    _check_precedence(tree, trees)
+    for image, files in trees:
         is_ours = PROTOCOL in image.config.labels
         for path, node in files.nodes.items():
             is_run = not _is_under(path, UNIMPORTANT) if is_ours else _is_program(path) and path not in ROOT_LINKS
@@ -114,6 +124,24 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
                 if path != where and image.reference != whose:
                     reason = f"the init image {image.reference} brings /{path} beside /{where} of {whose}"
                     raise BuildError(reason, HINT)
+
+
+def _check_precedence(tree: Tree, trees: Sequence[tuple[StoredImage, Tree]]) -> None:
+    """Refuse libraries that a loader takes in the place of another image's.
+
+    So are links by which a program or library would come from where containers write.
+
+    Raises BuildError if an image has one.
+    """
+    for image, files in trees:
+        others = {path for _, other in trees if other is not files for path in other.nodes if _is_library(path)}
+        for path, node in files.nodes.items():
+            if node.kind == "symlink" and _is_program(path) and _is_under(tree.resolve(path, whole=True), OTHERS):
+                raise BuildError(f"the init image {image.reference} brings /{path}, a link to others' files", HINT)
+            name = path.rpartition("/")[2]
+            above = (f"{folder}/{name}" for folder in PurePosixPath(path).parent.parents) if _is_library(path) else ()
+            if shadowed := next((place for place in above if place in others), ""):
+                raise BuildError(f"the init image {image.reference} brings /{path} before /{shadowed}", HINT)
 
 
 def check_cmdline(spec: Spec) -> None:
@@ -168,11 +196,20 @@ def _is_program(path: str) -> bool:
 
 
 def _is_shadow(path: str, node: Node) -> bool:
-    """Return whether a new file would shadow a program or library of the init images."""
+    """Return whether a new file is one that init, its runtime or Linux would take."""
+    if node.kind == "dir":
+        return False
+    is_loaded = ".so" in path.rpartition("/")[2] or node.kind == "symlink"
+    return path in ROOT_LINKS or _is_program_of(path, RUNTIMES | HELPERS) or (is_loaded and _is_library(path, ""))
+
+
+def _is_program_of(path: str, names: Collection[str]) -> bool:
     folder, _, name = path.rpartition("/")
-    if folder in PROGRAM_FOLDERS:
-        return name in RUNTIMES
-    return node.kind != "dir" and ".so" in name and _is_under(path, LIBRARY_FOLDERS)
+    return folder in PROGRAM_FOLDERS and name in names
+
+
+def _is_library(path: str, mark: str = ".so") -> bool:
+    return mark in path.rpartition("/")[2] and _is_under(path, LIBRARY_FOLDERS)
 
 
 def _is_under(path: str, folders: Iterable[str]) -> bool:
