@@ -8,7 +8,7 @@ from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, writes_root
 from bootmatrix.assembly.initrd.root import base_tree
 from bootmatrix.assembly.tree import Node, Tree, directory, text_file
 from bootmatrix.model import Machine, Spec, StoredImage
-from bootmatrix.qemu.command import DISK_BUSES
+from bootmatrix.qemu.suitability import why_never
 from bootmatrix.store import Store
 
 FORK = "bootmatrix.fork"
@@ -34,17 +34,6 @@ def why_not(machine: Machine, cmdline: str, init: Iterable[StoredImage]) -> str:
         f"no init image has the label {FORK}": not any(FORK in image.config.labels for image in init),
     }
     return why_never(machine) or next((reason for reason, holds in reasons.items() if holds), "")
-
-
-def why_never(machine: Machine) -> str:
-    """Return why no guest of a machine can be forked; empty if some can."""
-    reasons = {
-        "the machine has no virtio bus": machine.bus not in DISK_BUSES or machine.result != "virtio-serial",
-        "the machine has flash memory": bool(machine.flash),
-        "QEMU does not restore saved guests of this machine": not machine.forks,
-        "only an emulated CPU is forked": not machine.emulated().is_emulated(),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def template_tree(init: list[StoredImage], store: Store) -> Tree:

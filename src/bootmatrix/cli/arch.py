@@ -11,8 +11,9 @@ from rich.table import Table
 
 from bootmatrix.cli import matrix, options
 from bootmatrix.cli.exits import EXPECTED
-from bootmatrix.cli.output import print_table, say
+from bootmatrix.cli.output import say
 from bootmatrix.cli.parsers.files import ARCH_CHECK_SPEC
+from bootmatrix.cli.tables import print_table
 from bootmatrix.errors import InputError
 from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.load.lock import load_seen, save_seen, write_text

@@ -11,9 +11,10 @@ from bootmatrix.bisect.kernels import Question
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import print_table, say
+from bootmatrix.cli.output import say
 from bootmatrix.cli.progress import open_screen
 from bootmatrix.cli.signals import until_signal
+from bootmatrix.cli.tables import print_table
 from bootmatrix.errors import InputError
 from bootmatrix.load.spec import find_spec
 from bootmatrix.model import Bisection, Plan

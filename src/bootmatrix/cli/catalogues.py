@@ -12,7 +12,7 @@ from bootmatrix.assembly.kernel.facts import HEADINGS, kernel_facts
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import print_rows, print_table
+from bootmatrix.cli.tables import print_rows, print_table
 from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.load.catalogue import find_catalogue, kernels_for, load_catalogues
 from bootmatrix.load.profile import find_machine

@@ -24,7 +24,7 @@ from bootmatrix.assembly.formats.tools import PATH, TOOLS
 from bootmatrix.boot.acceleration import accelerator_boots, host
 from bootmatrix.cli import options
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import table_console
+from bootmatrix.cli.tables import table_console
 from bootmatrix.errors import BootmatrixError, HostError
 from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
 from bootmatrix.model import Machine, Profile

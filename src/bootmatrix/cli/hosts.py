@@ -11,7 +11,8 @@ from rich.text import Text
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import print_table, say
+from bootmatrix.cli.output import say
+from bootmatrix.cli.tables import print_table
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.workspace.hosts import check_cluster
 

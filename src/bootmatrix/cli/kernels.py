@@ -16,7 +16,8 @@ from bootmatrix.assembly.kernel.options import fragment, parse_purposes, summari
 from bootmatrix.cli import catalogues, options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import print_rows, say
+from bootmatrix.cli.output import say
+from bootmatrix.cli.tables import print_rows
 from bootmatrix.errors import BootmatrixError, BuildError, InputError
 from bootmatrix.fsio import DESCRIPTORS
 from bootmatrix.load.data_paths import arch_folders, named_files

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from bootmatrix.cli.notify import notifier, tell_run
-from bootmatrix.cli.output import complain, print_table, say
+from bootmatrix.cli.output import complain, say
 from bootmatrix.cli.run_end import end_run, update_index
+from bootmatrix.cli.tables import print_table
 from bootmatrix.history.reference import reports_folder
 from bootmatrix.model.base import many_made
 from bootmatrix.report import REPORT_FILE

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.forge.message import headline
@@ -52,7 +52,7 @@ class SecretAddress(str):
 
 
 class _Service(Protocol):
-    def notify(self, *, title: str, body: str, notify_type: Any, body_format: Any) -> object: ...
+    def notify(self, *, title: str, body: str, notify_type: str, body_format: str) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,9 @@ def open_notifier(addresses: Iterable[str]) -> Notifier:
 
 def _tell(service: _Service, message: Message, untold: dict[int, str], index: int) -> None:
     """Tell one service; remove its entry from `untold` when it is told."""
-    from apprise import NotifyFormat, NotifyType
-
-    kind = NotifyType.SUCCESS if message.is_good else NotifyType.FAILURE
     try:
-        is_told = bool(
-            service.notify(title=message.title, body=message.text, notify_type=kind, body_format=NotifyFormat.TEXT)
-        )
+        kind = "success" if message.is_good else "failure"
+        is_told = bool(service.notify(title=message.title, body=message.text, notify_type=kind, body_format="text"))
     except Exception as error:  # a plug-in of a service may fail in any way
         untold[index] = type(error).__name__
         return

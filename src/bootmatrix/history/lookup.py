@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bootmatrix.errors import BootmatrixError, InputError
@@ -73,9 +74,14 @@ def _load(rows: Rows, place: RunLocation) -> RunResults:
 
 def read_baseline(place: RunLocation | None) -> RunResults | None:
     """Load a baseline's files. Raises InputError if they cannot be read."""
-    from bootmatrix.history.extract import load_results
+    return _extract().load_results(place.folder) if place else None
 
-    return load_results(place.folder) if place else None
+
+def _extract() -> ModuleType:
+    """Import what reads runs, and pydantic: not needed where the index has the answer."""
+    from bootmatrix.history import extract
+
+    return extract
 
 
 def past_against(place: RunLocation, run: Run, baseline: str) -> Past:
@@ -99,10 +105,8 @@ def past_of_run(
 
     `accepted` are the accepted failures, by default those that are kept beside the run.
     """
-    from bootmatrix.history.extract import keep_results, results_of
-
-    results = results_of(run, place.name)
-    keep_results(place.folder, results)
+    results = _extract().results_of(run, place.name)
+    _extract().keep_results(place.folder, results)
     holding = current(read_accepted(place.reports), run.title) if accepted is None else accepted
     return ask(place.reports, lambda rows: past_of(rows, results, baseline, compared=compared, accepted=holding))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bootmatrix.errors import QemuUnsuitable
 from bootmatrix.model import Machine
+from bootmatrix.qemu.command import DISK_BUSES
 from bootmatrix.qemu.version import find_qemu
 from bootmatrix.store import Memos
 
@@ -72,3 +73,14 @@ def _output(*words: str | Path, said: str = "") -> tuple[str, str]:
         )
         return ("" if done.returncode else done.stdout), done.stderr
     return "", ""
+
+
+def why_never(machine: Machine) -> str:
+    """Return why no guest of a machine can be forked; empty if some can."""
+    reasons = {
+        "the machine has no virtio bus": machine.bus not in DISK_BUSES or machine.result != "virtio-serial",
+        "the machine has flash memory": bool(machine.flash),
+        "QEMU does not restore saved guests of this machine": not machine.forks,
+        "only an emulated CPU is forked": not machine.emulated().is_emulated(),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")

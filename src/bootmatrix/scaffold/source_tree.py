@@ -50,9 +50,7 @@ def copy_tree(source: Path, target: Path, without: Path | None = None) -> Copied
 
     Raises InputError if there are too many, too large or unreadable files, or none at all.
     """
-    from pathspec import GitIgnoreSpec
-
-    copier = _Copier(source, GitIgnoreSpec, without)
+    copier = _Copier(source, without)
     target.mkdir(parents=True)
     copier.copy(source, target, (), 0)
     if not copier.tree.files:
@@ -61,8 +59,8 @@ def copy_tree(source: Path, target: Path, without: Path | None = None) -> Copied
 
 
 class _Copier:
-    def __init__(self, root: Path, spec_type: type, without: Path | None) -> None:
-        self.root, self.spec_type, self.tree = root, spec_type, CopiedTree()
+    def __init__(self, root: Path, without: Path | None) -> None:
+        self.root, self.tree = root, CopiedTree()
         self.without = without.resolve() if without else None
 
     def copy(self, folder: Path, target: Path, rules: tuple[tuple[Path, object], ...], depth: int) -> None:
@@ -89,9 +87,11 @@ class _Copier:
     def _rules(self, folder: Path) -> Iterator[tuple[Path, object]]:
         file = folder / IGNORE_FILE
         if file.is_file():
+            from pathspec import GitIgnoreSpec  # slow import
+
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
             try:
-                yield folder, self.spec_type.from_lines(lines)  # type: ignore[attr-defined]
+                yield folder, GitIgnoreSpec.from_lines(lines)
             except ValueError as error:
                 raise InputError(f"{file}: {error}") from error
 

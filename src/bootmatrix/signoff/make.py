@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.values import Comparison
@@ -59,19 +60,22 @@ class Request:
             return f"key id {key_id(self.key)}"
         if not self.token:
             return ""
-        from bootmatrix.signoff.identity import name_in
-
-        return f"signed by {name_in(self.token)}"
+        return f"signed by {_identity().name_in(self.token)}"
 
     def attest(self, payload: bytes) -> tuple[str, bytes]:
         """Return the name and contents of the attestation's file."""
         if self.key:
             return ENVELOPE_FILE, sign(payload, self.key)
         if self.token:
-            from bootmatrix.signoff.identity import sign_by_identity
-
-            return BUNDLE_FILE, sign_by_identity(payload, self.token, self.trust)
+            return BUNDLE_FILE, _identity().sign_by_identity(payload, self.token, self.trust)
         return STATEMENT_FILE, payload
+
+
+def _identity() -> ModuleType:
+    """Import signatures by an identity. Raises HostError without sigstore."""
+    from bootmatrix.signoff import identity
+
+    return identity
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ archives loops for ever on a negative size, so it is not used.
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,15 @@ from bootmatrix.source.safe_archive import FAULTS, OPENERS, DamagedArchive, File
 
 CONTROL_LIMIT_BYTES = 4 << 20
 MAX_CONTROL_FILES = 200
+NEEDED_FIELDS = {
+    b"Package": re.compile(r"[a-z0-9][a-z0-9.+-]*"),
+    b"Version": re.compile(r"(\d{1,9}:)?[A-Za-z0-9.+~-]{1,246}"),
+    b"Architecture": re.compile(r"[a-z0-9-]+"),
+    b"Filename": re.compile(r".+"),
+    b"Size": re.compile(r"\d{1,12}"),
+    b"SHA256": re.compile(r"[0-9a-f]{64}"),
+}
+"""Fields of a package, as all others rely on them (deb-control(5))."""
 _MAGIC = b"!<arch>\n"
 _HEADER_BYTES = 60
 
@@ -66,8 +76,6 @@ def read_control_files(path: Path) -> dict[str, bytes]:
 
 def _control_fields(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, str]:
     from debian.deb822 import Deb822  # slow import
-
-    from bootmatrix.source.packages import NEEDED_FIELDS
 
     if member.size > CONTROL_LIMIT_BYTES:
         raise DamagedArchive(f"the control file has {member.size} bytes")

@@ -22,6 +22,7 @@ from debian.debian_support import Version
 from bootmatrix.errors import NetworkError
 from bootmatrix.model import Package
 from bootmatrix.model.kernel import package_list
+from bootmatrix.source.deb import NEEDED_FIELDS
 from bootmatrix.source.reduced_index import needed_part, reduced_list
 from bootmatrix.store import TEXT, Codec, Store
 
@@ -33,14 +34,6 @@ _FIELD = re.compile(
     rb"^(Package|Version|Architecture|Filename|Size|SHA256|Pre-Depends|Depends|Provides):[ \t]*(.*(?:\n[ \t].*)*)$",
     re.MULTILINE,
 )
-NEEDED_FIELDS = {
-    b"Package": re.compile(r"[a-z0-9][a-z0-9.+-]*"),
-    b"Version": re.compile(r"(\d{1,9}:)?[A-Za-z0-9.+~-]{1,246}"),
-    b"Architecture": re.compile(r"[a-z0-9-]+"),
-    b"Filename": re.compile(r".+"),
-    b"Size": re.compile(r"\d{1,12}"),
-    b"SHA256": re.compile(r"[0-9a-f]{64}"),
-}
 _KERNEL = re.compile(rb"^Package: linux-(?:image|binary|modules|base)-\d", re.MULTILINE)
 _SCHEMA = """
 create table packages (

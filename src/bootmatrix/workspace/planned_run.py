@@ -13,6 +13,7 @@ from bootmatrix.load.qemu_args import check_words
 from bootmatrix.model import Cell, Plan, Profile, Run, RunRequest, Skip, Spec
 from bootmatrix.model.run_config import RunConfig
 from bootmatrix.plan import verifying
+from bootmatrix.qemu.suitability import why_never
 from bootmatrix.runs.run_store import LOCK_FILE, load_run
 from bootmatrix.signoff.manifest import signoffs_of
 
@@ -65,8 +66,6 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
 
     Raises InputError if the count is invalid, or guests are not forked.
     """
-    from bootmatrix.assembly.fork import why_never
-
     if count < 1:
         raise InputError(f"--verify-fork {count}: a number of cells is 1 or more")
     if plan.cells and plan.cells[0].boot != "fork":

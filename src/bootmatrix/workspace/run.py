@@ -8,8 +8,8 @@ import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import anyio
 import anyio.to_thread
@@ -22,9 +22,9 @@ from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_dur
 from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_baseline
-from bootmatrix.history.values import Past, RunResults
+from bootmatrix.history.values import RunResults
 from bootmatrix.load.cluster import load_boards
-from bootmatrix.model import AcceptanceRecord, Plan, Record, Run, RunRequest
+from bootmatrix.model import AcceptanceRecord, Plan, Record, RunRequest
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.runs.host import SpareRoom
 from bootmatrix.runs.run_store import RunWriter, load_run
@@ -48,7 +48,7 @@ class OpenRun:
         self._open_executor = find_executor(options.executor)
         self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "", options.branch)
         self._room = SpareRoom(self.writer.path, len(planned.plan.cells))
-        self.writer.on_record = None if options.single_file else partial(_write_page, self.writer.path)
+        self.writer.on_record = None if options.single_file else self._write_page
         for record in self.writer.earlier:
             observer.cell_done(record)
 
@@ -103,6 +103,9 @@ class OpenRun:
             with suppress(asyncio.CancelledError):
                 await work
 
+    def _write_page(self, record: Record) -> None:
+        _report_writer().write_page(record, self.writer.path)
+
     def finish(self, *, interrupted: bool) -> FinishedRun:
         """Write run.json and the reports: as many of them as the disk has room for."""
         self._room.release()
@@ -117,7 +120,7 @@ class OpenRun:
         past = past_of_run(place, run, self._baseline, compared=self._compared, accepted=accepted)
         past = replace(past, regressions_only=self._options.regressions)
         try:
-            _write_reports(run, self.writer.path, past, self._options.single_file)
+            _report_writer().publish_reports(run, self.writer.path, past, self._options.single_file)
         except OSError as error:
             faults.append(error)
         return FinishedRun(run, self.writer.path, past, unwritten(self.writer.path, faults[0]) if faults else None)
@@ -202,31 +205,16 @@ def find_executor(name: str) -> OpenExecutor:
     return executor
 
 
-# What only the end of a run needs is imported by these, and before that by `_load_ahead`, while guests run.
+def _report_writer() -> ModuleType:
+    """Import what only the end of a run needs; `_load_ahead` does so while guests run."""
+    from bootmatrix.report import writer
 
-
-def _write_page(folder: Path, record: Record) -> None:
-    from bootmatrix.report.writer import write_page
-
-    write_page(record, folder)
-
-
-def _write_reports(run: Run, folder: Path, past: Past, single_file: bool) -> None:
-    from bootmatrix.report.writer import publish_reports
-
-    publish_reports(run, folder, past, single_file)
+    return writer
 
 
 async def _load_ahead() -> None:
-    """Load ahead the modules that only the end of a run needs."""
     await anyio.sleep(UNDER_WAY_S)
-    await anyio.to_thread.run_sync(_load_report_writer)
-
-
-def _load_report_writer() -> None:
-    from bootmatrix.report.writer import load_templates
-
-    load_templates()
+    await anyio.to_thread.run_sync(lambda: _report_writer().load_templates())
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

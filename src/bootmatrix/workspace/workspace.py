@@ -280,18 +280,17 @@ class Workspace:
 
         Raises InputError for an unknown cell or format, BuildError if the spec cannot be built in this format.
         """
-        from bootmatrix.assembly.build_context import BuildContext, open_builder
-        from bootmatrix.assembly.export import ExportRequest, write
+        from bootmatrix.assembly import build_context, export
 
         planned = self.plan_single(spec, arch, kernel, Selection(needs_qemu=False, must_test=False))
         (cell,) = planned.cells
-        request = ExportRequest(
+        request = export.ExportRequest(
             tuple(formats), prefix or Path(cell.id.replace("/", "-")), is_named="/" in arch, sbom=sbom, stream=stream
         )
         config = planned.config
-        with open_builder(config.sources, observer or NullObserver()) as builder:
-            context = BuildContext(config.specs, config.profiles, builder)
-            return healed(lambda: write(request, cell, context))
+        with build_context.open_builder(config.sources, observer or NullObserver()) as builder:
+            context = build_context.BuildContext(config.specs, config.profiles, builder)
+            return healed(lambda: export.write(request, cell, context))
 
 
 def _forks(cells: Plan) -> bool:

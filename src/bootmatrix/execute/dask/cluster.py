@@ -111,17 +111,17 @@ async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundl
 @asynccontextmanager
 async def _open_ec2(settings: ExecutorSettings, ec2: Ec2, folder: Path, bundles: Path) -> AsyncIterator[OpenCluster]:
     from bootmatrix.cloud.aws_machines import AwsMachines
-    from bootmatrix.execute.dask.hosts.machines import MachinePool, RunKey, kept_machines
-    from bootmatrix.execute.dask.hosts.session import ClientAccess
-    from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor
+    from bootmatrix.execute.dask.hosts import machines, session, supervise
 
-    depot, source = HostsDepot(()), AwsMachines(ec2, folder)
+    depot, source = supervise.HostsDepot(()), AwsMachines(ec2, folder)
     async with run_scheduler() as (client, address, keys), followed(client, settings) as fleet:
         port, store = int(urlsplit(address).port or 0), Store(settings.config.sources.cache)
-        supervisor = Supervisor(fleet, depot, ClientAccess(keys, port, store, programs_of(settings.config)))
-        pool = MachinePool(ec2, source, RunKey.make(folder), supervisor, settings.observer)
+        supervisor = supervise.Supervisor(
+            fleet, depot, session.ClientAccess(keys, port, store, programs_of(settings.config))
+        )
+        pool = machines.MachinePool(ec2, source, machines.RunKey.make(folder), supervisor, settings.observer)
         fleet.is_growing = True
-        async with kept_machines(pool, fleet):
+        async with machines.kept_machines(pool, fleet):
             yield OpenCluster(client, fleet, depot, bundles)
 
 
