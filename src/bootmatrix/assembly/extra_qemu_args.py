@@ -26,9 +26,7 @@ def with_qemu_args(bootable: Bootable, words: Sequence[str]) -> Bootable:
     is_drive = [before == "-drive" for before in ("", *words)]
     arguments = tuple(_drive(word) if drive else word for word, drive in zip(words, is_drive, strict=False))
     cold = {"forkable": None, "cold_reason": COLD} if bootable.forkable else {}
-    return bootable.model_copy(
-        update={"qemu_args": arguments, "attached": tuple(map(_attached, drives)), **cold},
-    )
+    return bootable.model_copy(update={"qemu_args": arguments, "attached": tuple(map(_attached, drives)), **cold})
 
 
 def drive_files(words: Sequence[str]) -> Iterator[Path]:

@@ -23,11 +23,7 @@ STOPS = 4
 """Requests to stop a guest, each of which waits for `STOP_S`."""
 FOLDER = "/tmp/autopkgtest"  # noqa: S108  (in the guest)
 USER = "test"
-ISOLATION = {
-    "none": (),
-    "container": ("isolation-container",),
-    "machine": ("isolation-container", "isolation-machine"),
-}
+ISOLATION = {"none": (), "container": ("isolation-container",), "machine": ("isolation-container", "isolation-machine")}
 """Capabilities by option. A guest isolates as a machine does, but has no init system, which some tests need."""
 PREPARE = f"""
 mkdir -p {FOLDER} && chmod 1777 {FOLDER} || exit 1

@@ -26,14 +26,7 @@ from bootmatrix.errors import AgentError
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.console_link import ConsoleWire
 from bootmatrix.guest.wire import SocketWire
-from bootmatrix.model import (
-    ConsoleProof,
-    Diagnostic,
-    GuestMessage,
-    Machine,
-    Outcome,
-    QmpEvent,
-)
+from bootmatrix.model import ConsoleProof, Diagnostic, GuestMessage, Machine, Outcome, QmpEvent
 from bootmatrix.qemu.host import private_mib
 from bootmatrix.qemu.monitor import Monitor, Unanswered
 from bootmatrix.qemu.process import exit_words, has_errors, kill, read_stderr

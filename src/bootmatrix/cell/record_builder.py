@@ -13,15 +13,7 @@ from bootmatrix.cell.retry import Attempt
 from bootmatrix.fsio import write_atomic
 from bootmatrix.judge.attempts import final_judgement
 from bootmatrix.judge.result_files import SentFile, UnreadableFile, unpack, without_fetched
-from bootmatrix.model import (
-    Artefact,
-    AttemptRecord,
-    Cell,
-    CollectedFile,
-    Outcome,
-    Record,
-    ResultFile,
-)
+from bootmatrix.model import Artefact, AttemptRecord, Cell, CollectedFile, Outcome, Record, ResultFile
 from bootmatrix.runs.result_names import FILES_FOLDER, harmless_name, plain_name
 
 

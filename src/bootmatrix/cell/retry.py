@@ -90,10 +90,7 @@ def judge_error(error: Exception) -> Judgement:
         verdict, reason = Verdict.INFRA_ERROR, f"a fault of bootmatrix itself: {type(error).__name__}: {error}"
         advice = "Please report it, with the trace below.\n" + "".join(traceback.format_exception(error))
     return Judgement(
-        verdict=verdict,
-        reason=reason,
-        advice=advice,
-        evidence=(Evidence(source="host", text=type(error).__name__),),
+        verdict=verdict, reason=reason, advice=advice, evidence=(Evidence(source="host", text=type(error).__name__),)
     )
 
 

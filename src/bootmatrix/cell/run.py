@@ -207,8 +207,7 @@ def with_proof(bootable: Bootable, proof: ConsoleProof | None, machine: Machine)
         )
     if any(proof.console in word for word in proved.qemu_args):
         raise BuildError(
-            f"{proof.console!r} is in QEMU's arguments, which firmware and kernel may print",
-            "Look for another text.",
+            f"{proof.console!r} is in QEMU's arguments, which firmware and kernel may print", "Look for another text."
         )
     return proved
 

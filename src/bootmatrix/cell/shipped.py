@@ -16,17 +16,7 @@ from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, should_retry
 from bootmatrix.cell.run import RETRY_PAUSE_S, Backend, RunContext, run_cell
 from bootmatrix.errors import BootmatrixError, InfraError
-from bootmatrix.model import (
-    Artefact,
-    AttemptRecord,
-    Bootable,
-    Cell,
-    Forkable,
-    Judgement,
-    Machine,
-    Record,
-    Verdict,
-)
+from bootmatrix.model import Artefact, AttemptRecord, Bootable, Cell, Forkable, Judgement, Machine, Record, Verdict
 from bootmatrix.model.remote import CellTask
 
 FetchArtefacts = Callable[[Iterable[Artefact]], Awaitable[Mapping[str, Path]]]

@@ -43,10 +43,7 @@ def plan_written(
 
 
 def run_written(
-    args: argparse.Namespace,
-    workspace: Workspace,
-    planned: PlannedRun,
-    show: Callable[[Run, Path], None] | None = None,
+    args: argparse.Namespace, workspace: Workspace, planned: PlannedRun, show: Callable[[Run, Path], None] | None = None
 ) -> int:
     """Check this host, run the plan, and return the exit status.
 

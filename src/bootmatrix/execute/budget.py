@@ -13,13 +13,7 @@ import anyio
 from bootmatrix.execute.reservations import Reservation, Reservations, Room
 from bootmatrix.model import Machine
 from bootmatrix.progress import NullObserver, Observer
-from bootmatrix.qemu.host import (
-    available_cores,
-    available_memory_mib,
-    children_cpu_s,
-    idle_cpu_s,
-    total_memory_mib,
-)
+from bootmatrix.qemu.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s, total_memory_mib
 
 QEMU_OVERHEAD_MIB = 160
 """Memory of a QEMU process beside the guest's own: mostly translated code (measured: 90 to 150 MiB)."""

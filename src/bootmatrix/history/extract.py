@@ -13,16 +13,7 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError, OtherFormat, UnreadableRun
 from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of
-from bootmatrix.history.values import (
-    CellKey,
-    CellResult,
-    Input,
-    RunLine,
-    RunResults,
-    RunState,
-    Standing,
-    UnusableRun,
-)
+from bootmatrix.history.values import CellKey, CellResult, Input, RunLine, RunResults, RunState, Standing, UnusableRun
 from bootmatrix.model import AcceptanceRecord, Cell, Machine, Record, Run, Verdict
 from bootmatrix.runs.run_store import RUN_FILE, load_run
 
@@ -105,10 +96,7 @@ def line_of(run: Run, name: str = "") -> RunLine:
 
 
 def result_of(
-    record: Record,
-    tool_version: str,
-    digests: dict[int, str] | None = None,
-    accepted: Sequence[AcceptanceRecord] = (),
+    record: Record, tool_version: str, digests: dict[int, str] | None = None, accepted: Sequence[AcceptanceRecord] = ()
 ) -> CellResult:
     """Extract a cell. `digests` keeps those of machines that several records share.
 

@@ -12,14 +12,7 @@ from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import compared_with, histories_of, past_of
-from bootmatrix.history.reference import (
-    BRANCH_PREFIX,
-    RELATIVE,
-    RunLocation,
-    baseline_before,
-    find_baseline,
-    find_run,
-)
+from bootmatrix.history.reference import BRANCH_PREFIX, RELATIVE, RunLocation, baseline_before, find_baseline, find_run
 
 if TYPE_CHECKING:
     from bootmatrix.history.queries import Rows

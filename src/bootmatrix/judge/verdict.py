@@ -181,11 +181,7 @@ def _advice(verdict: Verdict, faults: tuple[KernelFault, ...]) -> str:
 
 
 def _find(
-    outcome: Outcome,
-    machine: Machine,
-    bootable: Bootable,
-    consoles: Consoles,
-    faults: tuple[KernelFault, ...],
+    outcome: Outcome, machine: Machine, bootable: Bootable, consoles: Consoles, faults: tuple[KernelFault, ...]
 ) -> Iterator[Finding]:
     """Yield all findings; of each verdict, the best explanation first."""
     transcript = consoles.transcript

@@ -207,13 +207,7 @@ class _Flattener:
     def flatten(self, root: _Node) -> Document:
         if not isinstance(root.value, dict):
             raise FileError(
-                [
-                    Fault(
-                        self.document.path,
-                        root.line,
-                        f"{describe(root.value, root.text)} where a mapping is expected",
-                    )
-                ]
+                [Fault(self.document.path, root.line, f"{describe(root.value, root.text)} where a mapping is expected")]
             )
         self.document.data = self.value(root, ())
         return self.document

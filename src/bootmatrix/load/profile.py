@@ -26,10 +26,7 @@ def load_profiles(folders: Iterable[Path]) -> dict[str, Profile]:
     files = named_files(folders)
     profiles = {name: load_profile(file, files) for name, file in sorted(files.items())}
     if not profiles:
-        raise InputError(
-            "no architectures: no arch/*.yml found",
-            "Name their folder in BOOTMATRIX_ARCH.",
-        )
+        raise InputError("no architectures: no arch/*.yml found", "Name their folder in BOOTMATRIX_ARCH.")
     _check_aliases(profiles, files)
     return profiles
 

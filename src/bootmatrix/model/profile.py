@@ -296,8 +296,7 @@ class Profile(Model):
     setup: bool = Field(default=False, description="whether `make setup` installs the emulator of its first machine")
     guest: GuestTarget | None = Field(default=None, description="for what `make agent` compiles the guest's init")
     programs: tuple[Magic, ...] = Field(
-        default=(),
-        description="bytes of the headers of programs that it runs, the architecture's own first: elf(5)",
+        default=(), description="bytes of the headers of programs that it runs, the architecture's own first: elf(5)"
     )
     machines: dict[Name, Machine] = Field(min_length=1)
     efi: Efi | None = Field(default=None, description="how UEFI starts it from a disk or an ISO")

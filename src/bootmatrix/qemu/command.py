@@ -46,11 +46,7 @@ SERIAL_BUSES = {
 }
 """The virtio-serial controller of each bus."""
 
-DISK_BUSES = {
-    "virtio-pci": "virtio-blk-pci",
-    "virtio-mmio": "virtio-blk-device",
-    "virtio-ccw": "virtio-blk-ccw",
-}
+DISK_BUSES = {"virtio-pci": "virtio-blk-pci", "virtio-mmio": "virtio-blk-device", "virtio-ccw": "virtio-blk-ccw"}
 """The virtio disk of each bus."""
 
 CARD_READER = "sd"

@@ -72,8 +72,7 @@ def find_emulator(profile: Profile, header: bytes) -> Emulator | None:
             if path := shutil.which(program):
                 return Emulator(Path(path).resolve(), header)
     raise HostError(
-        f"user-mode emulation of {profile.name} is not installed",
-        "Install it: sudo apt-get install qemu-user-static",
+        f"user-mode emulation of {profile.name} is not installed", "Install it: sudo apt-get install qemu-user-static"
     )
 
 

@@ -202,11 +202,7 @@ def view_phases(record: Record) -> Iterable[PhaseView]:
         kind = phase.name.split(" ")[0]
         colour = PHASES.index(kind) if kind in PHASES else len(PHASES)
         yield PhaseView(
-            one_line(phase.name),
-            colour,
-            duration(phase.seconds),
-            round(min(start, 100 - width), 2),
-            round(width, 2),
+            one_line(phase.name), colour, duration(phase.seconds), round(min(start, 100 - width), 2), round(width, 2)
         )
         start += share
 

@@ -82,11 +82,7 @@ def _bytes(suite: Element) -> bytes:
 
 
 def _suite(
-    spec: str,
-    cells: Iterable[CellView],
-    view: ReportView,
-    choice: CaseChoice,
-    shortfalls: Iterable[Shortfall] = (),
+    spec: str, cells: Iterable[CellView], view: ReportView, choice: CaseChoice, shortfalls: Iterable[Shortfall] = ()
 ) -> Element:
     suite = Element("testsuite", name=spec, timestamp=view.run.started_at)
     properties = SubElement(suite, "properties")

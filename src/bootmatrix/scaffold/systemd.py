@@ -97,7 +97,7 @@ def systemd_parts(container: Mapping[str, Any], probe_image: str, unit: str, sta
             "mounts": [
                 {"type": "bind", "source": source, "destination": target, "options": ["bind"]}
                 for source, target in places.items()
-            ],
+            ]
         },
     }
     check = {

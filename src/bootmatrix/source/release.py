@@ -89,10 +89,7 @@ def verified_release(data: bytes, keyring: Path, store: Store) -> Release:
     """
     key = json.dumps([_FORMAT, hashlib.sha256(data).hexdigest(), hashlib.sha256(keyring.read_bytes()).hexdigest()])
     return store.cached(
-        "release",
-        key,
-        lambda: parse_release(signed_text(data, keyring).decode(errors="replace")),
-        model_codec(Release),
+        "release", key, lambda: parse_release(signed_text(data, keyring).decode(errors="replace")), model_codec(Release)
     )
 
 

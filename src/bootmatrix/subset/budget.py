@@ -92,10 +92,7 @@ def within(plan: Plan, limit_s: float, worth: Mapping[str, CellWorth], seconds: 
     left_out = [cell for cell in plan.cells if cell.id not in kept]
     skips = tuple(Skip(cell=cell, reason=_reason(worth[cell.id], text)) for cell in left_out)
     return plan.model_copy(
-        update={
-            "cells": tuple(cell for cell in plan.cells if cell.id in kept),
-            "skips": (*plan.skips, *skips),
-        }
+        update={"cells": tuple(cell for cell in plan.cells if cell.id in kept), "skips": (*plan.skips, *skips)}
     )
 
 

@@ -68,10 +68,7 @@ def prepare_kernel_test(  # noqa: PLR0913  (as for a trial, and the targets)
     if not size.get("cpus") and _can_race(targets, profiles):
         request = replace(request, keys={**request.keys, "resources": {**size, "cpus": RACING_CPUS}})
     matrix, notes = keep_project(
-        NAME,
-        lambda draft: write_kernel_test(draft, request, name, dict.fromkeys(chosen, entry), targets),
-        cache,
-        save,
+        NAME, lambda draft: write_kernel_test(draft, request, name, dict.fromkeys(chosen, entry), targets), cache, save
     )
     if kind == "tree" and tree.is_outdated(source):
         notes.append(f"{source / tree.CONFIG} is newer than the kernel: run make, or this is not what it configures")

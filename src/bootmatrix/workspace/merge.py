@@ -245,10 +245,7 @@ def _attempts(chosen: CellMerge) -> list[tuple[RunSource, AttemptRecord, str]]:
     for record, source in chosen.others:
         own = record.attempt_records or (
             AttemptRecord(
-                judgement=record.judgement,
-                outcome=record.outcome,
-                console=record.console,
-                started_at=record.started_at,
+                judgement=record.judgement, outcome=record.outcome, console=record.console, started_at=record.started_at
             ),
         )
         boots += [(source, attempt) for attempt in own]

@@ -150,10 +150,7 @@ class Ingredients:
         Keys with their defaults do not count, so that a new key changes no digest.
         """
         recipe = self.recipe.model_dump(mode="json", by_alias=True, exclude={"description"}, exclude_defaults=True)
-        parts = {
-            "recipe": recipe,
-            "files": {name: source_digest(entries) for name, entries in self.sources.items()},
-        }
+        parts = {"recipe": recipe, "files": {name: source_digest(entries) for name, entries in self.sources.items()}}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def key(self, profile: Profile) -> str:

@@ -53,11 +53,7 @@ def layout_image(volume: Volume, path: Path, profile: Profile, builder: Builder)
     key = json.dumps([_FORMAT, digest, volume.image, volume.platforms])
     layer, size = store.cached_file("layout", key, lambda: write_layer(_layout(volume, document, blobs, store), store))
     return StoredImage(
-        reference=volume.image,
-        digest=store.add_bytes(document),
-        layers=(layer,),
-        config=ImageConfig(),
-        size_bytes=size,
+        reference=volume.image, digest=store.add_bytes(document), layers=(layer,), config=ImageConfig(), size_bytes=size
     )
 
 

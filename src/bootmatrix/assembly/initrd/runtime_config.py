@@ -262,10 +262,7 @@ def full_mount(container: Container, mount: Mount) -> Json:
         raise BuildError(f"container {container.name}: a mount has no {lack}: {mount.destination or mount.type}")
     source = mount.source or kind
     full = _mount(
-        destination,
-        kind,
-        _without_parents(source) if is_bind(kind, mount.options) else source,
-        list(mount.options),
+        destination, kind, _without_parents(source) if is_bind(kind, mount.options) else source, list(mount.options)
     )
     _set(full, "uidMappings", _dumped(mount.uid_mappings))
     _set(full, "gidMappings", _dumped(mount.gid_mappings))

@@ -16,11 +16,7 @@ import zstandard
 from bootmatrix.assembly.image.builder import Builder, image_tree, make_image
 from bootmatrix.assembly.initrd.cache import FORMAT, SEGMENT_CODEC, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
-from bootmatrix.assembly.kernel.package import (
-    KernelFiles,
-    every_module_tree,
-    module_tree,
-)
+from bootmatrix.assembly.kernel.package import KernelFiles, every_module_tree, module_tree
 from bootmatrix.assembly.tree import EPOCH_S, Node, Tree
 from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.model import Bootable, Kernel, Profile

@@ -142,13 +142,7 @@ def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
         lacking = "kernel" if image is None else "configuration"
         raise BuildError(f"the packages of {kernel.release} hold no {lacking}: {', '.join(map(str, kernel.packages))}")
     return KernelFiles(
-        image=image[0],
-        image_bytes=image[1],
-        config=config,
-        dtbs=dtbs,
-        pack=packed,
-        modules=modules,
-        builtin=builtin,
+        image=image[0], image_bytes=image[1], config=config, dtbs=dtbs, pack=packed, modules=modules, builtin=builtin
     )
 
 

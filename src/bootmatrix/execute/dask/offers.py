@@ -68,11 +68,7 @@ def programs_of(config: RunConfig) -> tuple[str, ...]:
 def _version(program: str) -> str:
     with suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(
-            [program, "--version"],
-            capture_output=True,
-            timeout=VERSION_LIMIT_S,
-            stdin=subprocess.DEVNULL,
-            check=False,
+            [program, "--version"], capture_output=True, timeout=VERSION_LIMIT_S, stdin=subprocess.DEVNULL, check=False
         )
         match = re.search(rb"\bversion (\d+(?:\.\d+)+)", done.stdout)
         return match[1].decode() if match else ""

@@ -81,11 +81,7 @@ class CellRunner(WorkerPlugin):
         finally:
             await anyio.to_thread.run_sync(_remove, folder)
         return TaskResult(
-            host=self.offer.host,
-            instance=self.offer.instance,
-            bundle=bundle.name,
-            sha256=sha256,
-            size_bytes=size_bytes,
+            host=self.offer.host, instance=self.offer.instance, bundle=bundle.name, sha256=sha256, size_bytes=size_bytes
         )
 
     def refused(self, reason: str) -> TaskResult:

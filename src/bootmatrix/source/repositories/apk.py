@@ -187,11 +187,7 @@ def _packages(text: str, base: str, names: re.Pattern[str], architecture: str) -
             continue
         if names.fullmatch(name) and is_sound and re.fullmatch(r"[A-Za-z0-9._+~-]{1,256}", version):
             yield RepositoryPackage(
-                name=name,
-                version=version,
-                url=f"{base}/{name}-{version}.apk",
-                size_bytes=int(size),
-                checksum=checksum,
+                name=name, version=version, url=f"{base}/{name}-{version}.apk", size_bytes=int(size), checksum=checksum
             )
 
 

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from bootmatrix.source.repositories.access import (
-    RepositoryAccess,
-    RepositoryPackage,
-    fetch_list,
-    package_codec,
-)
+from bootmatrix.source.repositories.access import RepositoryAccess, RepositoryPackage, fetch_list, package_codec
 from bootmatrix.source.repositories.rpm_signature import check_package
 from bootmatrix.source.repositories.rpm_xml import Primary, read_packages, read_primary
 from bootmatrix.source.repositories.signatures import check_detached
