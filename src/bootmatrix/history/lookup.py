@@ -71,7 +71,7 @@ def read_baseline(place: RunLocation | None) -> RunResults | None:
 
 
 def _extract() -> ModuleType:
-    """Import what reads runs, and pydantic: not needed where the index has the answer."""
+    """Import the reader of runs, and pydantic; the index often does without."""
     from bootmatrix.history import extract
 
     return extract

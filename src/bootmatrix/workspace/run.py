@@ -206,7 +206,7 @@ def find_executor(name: str) -> OpenExecutor:
 
 
 def _report_writer() -> ModuleType:
-    """Import what only the end of a run needs; `_load_ahead` does so while guests run."""
+    """Import the writer of reports; `_load_ahead` does so while guests run."""
     from bootmatrix.report import writer
 
     return writer
