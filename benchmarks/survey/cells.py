@@ -137,9 +137,10 @@ def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folde
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     record = folder / "record.json"
+    skips = [f"--skip-test={name}" for name in survey.skipped[cell.package]]
     server = str(Path(sys.executable).with_name("autopkgtest-virt-bootmatrix"))
     command = [
-        *("setpriv", "--pdeathsig", "TERM", "autopkgtest", "--no-built-binaries", str(source.tree)),
+        *("setpriv", "--pdeathsig", "TERM", "autopkgtest", "--no-built-binaries", *skips, str(source.tree)),
         *("--output-dir", str(folder / "out"), "--timeout-factor", "10", "--", server),
         *_options(cell, survey, str(source.tree)),
         *("--record", str(record)),
@@ -157,7 +158,7 @@ def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folde
         tests=tests,
         dsc_sha256=source.dsc_sha256,
         command=shlex.join(
-            ["autopkgtest", "-B", f"{cell.package}/", "--", "bootmatrix", *_options(cell, survey, cell.package)]
+            ["autopkgtest", "-B", *skips, f"{cell.package}/", "--", "bootmatrix", *_options(cell, survey, cell.package)]
         ),
         started_at=started_at,
         wall_s=round(time.monotonic() - started, 1),

@@ -192,7 +192,7 @@ def _inputs(survey: SurveyList, results: Sequence[CellResult]) -> Iterator[str]:
     yield "\n| target | kernel | sha256 of kernel and initrd | command |\n|---|---|---|---|"
     by_target: dict[str, CellResult] = defaultdict()
     for result in results:
-        if result.guests:
+        if result.guests and not survey.skipped[result.package]:
             by_target[f"{result.machine}/{result.kernel}"] = result
     for target, result in by_target.items():
         guest = result.guests[-1]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,8 @@ class Cause:
 class SurveyList:
     """A survey as its file has it. `suite` has the sources of what the `root` installs.
 
-    `isolation` is that of testbeds; `not_run` has packages that are left out, with the reason;
-    `cost_notes` are lines for the costs.
+    `isolation` is that of testbeds; `skipped` has names of tests that are left out, by package; `not_run` has packages
+    that are left out, with the reason; `cost_notes` are lines for the costs.
     """
 
     suite: str
@@ -63,6 +63,7 @@ class SurveyList:
     packages: tuple[str, ...]
     causes: tuple[Cause, ...]
     isolation: str = "none"
+    skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     not_run: tuple[tuple[str, str], ...] = ()
     cost_notes: tuple[str, ...] = ()
 
@@ -84,7 +85,8 @@ def load_list(path: Path) -> SurveyList:
         return SurveyList(
             *(str(fields["suite"]), str(fields["root"])),
             targets=tuple(_target(str(text), path) for text in fields["targets"]),
-            packages=tuple(str(name) for name in fields["packages"]),
+            packages=tuple(_package(entry)[0] for entry in fields["packages"]),
+            skipped=dict(map(_package, fields["packages"])),
             causes=tuple(_cause(entry, path) for entry in fields.get("causes") or ()),
             isolation=str(fields.get("isolation", "none")),
             cost_notes=tuple(map(str, fields.get("cost_notes") or ())),
@@ -96,6 +98,11 @@ def load_list(path: Path) -> SurveyList:
         raise InputError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the list of a survey: {error}", "See benchmarks/survey/list.yml.") from error
+
+
+def _package(entry: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the name of a package, and of the tests to skip."""
+    return (str(entry["name"]), tuple(map(str, entry["skip"]))) if isinstance(entry, dict) else (str(entry), ())
 
 
 def _target(text: str, path: Path) -> tuple[str, str]:
