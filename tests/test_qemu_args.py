@@ -143,6 +143,14 @@ def test_a_drive_that_names_another_file_of_the_host_is_refused(data: Path) -> N
         with_qemu_args(make_bootable(), parse_qemu_args(DRIVE, data.parent))
 
 
+@pytest.mark.parametrize("kind", ["vmdk", "qed", "qcow2", "raw,format=vmdk"])
+def test_a_drive_is_not_read_as_something_else(data: Path, kind: str) -> None:
+    """As a text that names the files of a disk, such as those of the host."""
+    data.write_text('# Disk DescriptorFile\nCID=fffffffe\ncreateType="monolithicFlat"\nRW 8 FLAT "/etc/shadow" 0\n')
+    with pytest.raises(BuildError, match=r"format=.*, and its contents are raw"):
+        with_qemu_args(make_bootable(), parse_qemu_args(f"-drive format={kind},readonly=on,file=data.img", data.parent))
+
+
 def test_a_guest_with_arguments_of_its_own_is_no_copy() -> None:
     copied = make_bootable(forkable=Forkable(initrd=artefact("initrd", "/i"), disk=artefact("disk", "/d")))
     guest = with_qemu_args(copied, ("-device", "edu"))

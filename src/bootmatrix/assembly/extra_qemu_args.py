@@ -13,20 +13,22 @@ from bootmatrix.model import Artefact, Bootable
 from bootmatrix.store import sha256_of
 
 COLD = "it has QEMU arguments of its own"
+FORMAT = "format="
 
 
 def with_qemu_args(bootable: Bootable, words: Sequence[str]) -> Bootable:
     """Add arguments to a bootable, with their files' digests; it is not forked.
 
-    Raises BuildError if a drive's file cannot be read, or refers to other files of the host.
+    Raises BuildError if a drive's file cannot be read, refers to other files of the host, or has another format.
     """
     if not words:
         return bootable
     drives = list(drive_files(words))
+    attached = tuple(map(_attached, drives))
     is_drive = [before == "-drive" for before in ("", *words)]
     arguments = tuple(_drive(word) if drive else word for word, drive in zip(words, is_drive, strict=False))
     cold = {"forkable": None, "cold_reason": COLD} if bootable.forkable else {}
-    return bootable.model_copy(update={"qemu_args": arguments, "attached": tuple(map(_attached, drives)), **cold})
+    return bootable.model_copy(update={"qemu_args": arguments, "attached": attached, **cold})
 
 
 def drive_files(words: Sequence[str]) -> Iterator[Path]:
@@ -49,8 +51,16 @@ def _attached(path: Path) -> Artefact:
 def _drive(value: str) -> str:
     """Return a drive with an explicit format.
 
-    QEMU would guess it from contents that a guest may have written.
+    QEMU would guess it from contents that a guest may have written, and reads some as names of other files.
+
+    Raises BuildError if the format is neither `raw` nor that of the file.
     """
-    if any(part.startswith("format=") for part in split_value(value)):
-        return value
-    return f"format={disk_format(Path(split_value(value)[-1].removeprefix(FILE)))},{value}"
+    parts = split_value(value)
+    path = Path(parts[-1].removeprefix(FILE))
+    found, named = disk_format(path), [part.removeprefix(FORMAT) for part in parts if part.startswith(FORMAT)]
+    if not named:
+        return f"{FORMAT}{found},{value}"
+    if set(named) - {found, "raw"}:
+        hint = "Convert it to another one, such as qcow2, which is recognised: qemu-img convert."
+        raise BuildError(f"{path}: format={named[0][:40]}, and its contents are {found}", hint)
+    return value

@@ -12,13 +12,17 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
 
 
+LONGEST_S = 1e9
+"""An edited run may say anything."""
+
+
 def duration(seconds: float) -> str:
     """Format seconds: `7.2 s`, `1 min 05 s`, `2 h 03 min`."""
     if seconds < 0.095:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(min(seconds, LONGEST_S)), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
