@@ -35,7 +35,7 @@ ffffffff83000000 B _end
 """
 HANGS = {"messages": (), "ended_by": "host", "limit": "silence", "limit_phase": "boot", "events": ()}
 REGISTERS = {
-    "x86": "CPU#0\nRAX=0000000000000000 RBX=1\nRIP=ffffffff81000052 RFL=00000202\nCPU#1\nRIP=ffffffff81000068 RFL=2\n",
+    "x86": "CPU#0\nR14=0 R15=0000000000000000\nRIP=ffffffff81000052 RFL=202\nCPU#1\nRIP=ffffffff81000068 RFL=2\n",
     "arm64": "CPU#0\n PC=ffffffff81000052 X00=0000000000000000 X01=00\nCPU#1\n PC=ffffffff81000068 X00=1\n",
     "ppc": "CPU#0\nNIP ffffffff81000052   LR c0000000000117a8\nCPU#1\nNIP ffffffff81000068   LR 0\n",
     "s390": "CPU#0\nPSW=mask 0704c00180000000 addr ffffffff81000052\nCPU#1\nPSW=mask 0 addr ffffffff81000068\n",

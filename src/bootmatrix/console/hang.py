@@ -1,4 +1,4 @@
-"""The place of a hang: initcalls, the first task, and program counters with names. Pure."""
+"""The place of a hang: initcalls, first task, program counters. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ RETURNED = re.compile(rb"(?:^|\] )initcall " + _INITCALL + rb" returned", re.MUL
 """Lines of `initcall_debug` (init/main.c). It prints such lines of fixups too, behind the device's name."""
 CPU = re.compile(r"^CPU#(\d+)", re.MULTILINE)
 COUNTER = re.compile(
-    r"(?:^|\s)(?:RIP|EIP|PC|R15|NIP|pc|PSW=mask [0-9a-f]+ addr)\s*[ =]\s*(?:0x)?([0-9a-f]{8,16})(?=\s|$)", re.MULTILINE
+    r"(?:^|\s)(?:(?:[RE]IP|PC|NIP|pc|PSW=mask \w+ addr)\s*[ =]\s*(?:0x)?|R15=(?=\w{8}\s))([0-9a-f]{8,16})(?=\s|$)",
+    re.MULTILINE,
 )
-"""The program counter in QEMU's `info registers`, by its names on all architectures (target/*/cpu.c)."""
+"""The program counter in QEMU's `info registers`, by its names on all architectures (target/*/cpu.c).
+
+R15 is one if it has 32 bits.
+"""
 INTERRUPTS = (
     (re.compile(r"\b[RE]FL=([0-9a-f]{1,16})"), 0x200, True),
     (re.compile(r"\bPSTATE=([0-9a-f]{8})"), 0x80, False),
@@ -56,7 +60,7 @@ def open_initcalls(console: bytes) -> list[str]:
 
 
 def describe_init(tasks: bytes) -> str:
-    """Say where the first task is, by the kernel's answer to sysrq-t; empty if that does not tell."""
+    """Describe the first task by the answer to sysrq-t; empty if unknown."""
     init = INIT.search(tasks.replace(b"\r", b""))
     frames = [name for name in FRAME.findall(init[3]) if not SCHEDULING.fullmatch(name)] if init else []
     if not init or init[2] not in STATES or not frames:

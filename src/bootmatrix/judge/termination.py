@@ -183,7 +183,7 @@ def check_limits(outcome: Outcome, machine: Machine, transcript: bytes) -> Itera
 
 
 def _place(outcome: Outcome) -> str:
-    """Return where a guest hangs, as its kernel and a second boot tell; empty if they do not."""
+    """Return the place of a hang by its kernel and a second boot, if told."""
     notes = {diagnostic.kind: diagnostic.note for diagnostic in outcome.diagnostics}
     is_told = any(diagnostic.kind == "tasks" and diagnostic.file for diagnostic in outcome.diagnostics)
     init = f"; {notes['tasks']}" if is_told and notes["tasks"] and not outcome.messages else ""

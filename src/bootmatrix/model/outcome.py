@@ -40,7 +40,7 @@ class Diagnostic(Model):
 
     `screen` has the console's last lines, `registers` those of all CPUs, `tasks` the kernel's answer to sysrq, `memory`
     is an ELF core, `hang` what a second boot told. `places` has source lines of traces, in `lines` by function and
-    offset. `note` is the place of the hang in one line, or the reason why there is no file.
+    offset. `note` is the place of the hang in one line, or the reason for a missing file.
     """
 
     kind: Literal["screen", "registers", "tasks", "memory", "hang", "places"]
