@@ -62,6 +62,9 @@ def test_what_is_no_json_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[s
         {"dtb": ARTEFACT | {"kind": "dtb"}},
         {"kernel": ARTEFACT | {"kind": "kernel"}},
         {"flash": [ARTEFACT | {"kind": "firmware"}]},
+        {"attached": [ARTEFACT | {"kind": "attached"}]},
+        {"qemu_args": ["-chardev", "file,id=c,path=/home/user/.bashrc"]},
+        {"agent": "collect"},
     ],
 )
 def test_no_other_file_of_the_host_is_given_to_a_guest(

@@ -91,7 +91,7 @@ def _load(prefix: Path) -> Built | None:
         built = Built.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise fault from error
-    if built.bootable.parts() or built.bootable.forkable:  # otherwise it could name any file of the host for QEMU
+    if built.bootable.reaches_host:  # it may be anybody's, and would name files of the host to QEMU
         raise fault
     return built
 

@@ -140,6 +140,11 @@ class Bootable(Model):
         roots = {f"root{number}": artefact for number, artefact in enumerate(self.roots)}
         return {name: artefact for name, artefact in {**single, **flash, **roots}.items() if artefact}
 
+    @property
+    def reaches_host(self) -> bool:
+        """True if QEMU would open files by it, or take arguments of its own."""
+        return bool(self.parts() or self.forkable or self.attached or self.qemu_args or self.agent)
+
     def with_parts(self, parts: Mapping[str, Artefact]) -> Self:
         """Replace files, named as in `parts`."""
         flash = tuple(parts[f"flash{number}"] for number in range(len(self.flash)))
