@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.survey.cells import CellResult, confirmed, load_results, save_results, status_of
+from benchmarks.survey.cells import CellResult, confirmed, load_results, missing_commands, save_results, status_of
 from benchmarks.survey.page import render
 from benchmarks.survey.plan import load_list
 
@@ -80,7 +80,7 @@ def test_results_are_kept_as_lines(tmp_path: Path) -> None:
     path = tmp_path / "list.results.jsonl"
     assert load_results(path) == {}
     results = [
-        result("first", "ppc64le/7.2", "fail", ("a", "fail", "\u2028x\n")),
+        replace(result("first", "ppc64le/7.2", "fail", ("a", "fail", "\u2028x\n")), missing=("cc",)),
         result("first", "x86_64/6.1", "pass"),
     ]
     save_results(path, reversed(results))
@@ -96,6 +96,18 @@ def test_packages_that_cannot_be_installed_are_no_failure() -> None:
     assert status_of(4, [missing, failed]) == "fail"
     assert status_of(0, [passed]) == "pass"
     assert (status_of(12, [missing]), status_of(16, [])) == ("bad-package", "infra-error")
+
+
+def test_a_pass_of_a_test_whose_command_is_missing_is_marked(tmp_path: Path) -> None:
+    said = "/tmp/tree/debian/tests/a: 15: make: not found\n./b: line 3: cc: command not found\nmy file: not found\n"
+    begin, end = (f"autopkgtest [19:05:34]: test a: {mark}\n" for mark in ("[-----------", "-----------]"))
+    assert missing_commands(f"{begin}{said}{end}") == ("cc", "make")
+    assert missing_commands(f"{said}{begin}all is well\n{end}{said}") == ()
+    hollow = replace(result("first", "x86_64/6.1", "pass", ("a", "pass", "")), missing=("cc", "make"))
+    text = page(tmp_path, hollow, result("second", "x86_64/6.1", "pass", ("a", "pass", "")))
+    assert "| first | pass? |" in text
+    assert "- first/x86_64/6.1: cc, make." in text
+    assert "| second | pass |" in text
 
 
 def test_texts_of_a_guest_are_harmless(tmp_path: Path) -> None:

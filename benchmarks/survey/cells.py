@@ -35,13 +35,20 @@ STATUS = {
 }
 RESULT = "result.json"
 SUMMARY = re.compile(r"(\S+)\s+(PASS|FAIL|SKIP|FLAKY)(?:\s+(.*))?")
+IN_TEST = re.compile(
+    r"^autopkgtest \S+: test \S+ +\[-+$(.*?)^autopkgtest \S+: test \S+ +-+\]$", re.MULTILINE | re.DOTALL
+)
+MISSING = re.compile(r": (?:line )?\d+: (\S{1,60}): (?:command )?not found$", re.MULTILINE)
 END_S = 60.0
 """For autopkgtest to end its testbed after a signal."""
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """The result of a cell, kept as JSON. `status` is of STATUS, `timeout` or `infra-error`; times are in seconds."""
+    """The result of a cell, kept as JSON. `status` is of STATUS, `timeout` or `infra-error`; times are in seconds.
+
+    `missing` are commands that its tests called and a shell did not find: a pass says little then.
+    """
 
     id: str
     package: str
@@ -59,6 +66,7 @@ class CellResult:
     cpu_s: float
     tool: str = __version__
     guests: tuple[dict[str, Any], ...] = field(default=())
+    missing: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -103,7 +111,9 @@ def save_results(path: Path, results: Iterable[CellResult]) -> None:
 
 def _parse(data: bytes) -> CellResult:
     values: dict[str, Any] = json.loads(data)
-    return CellResult(**values | {name: tuple(values[name]) for name in ("tests", "guests")})
+    return CellResult(
+        **values | {name: tuple(values[name]) for name in ("tests", "guests", "missing") if name in values}
+    )
 
 
 def run_cell(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folder: Path, limit_s: float) -> CellResult:
@@ -164,7 +174,13 @@ def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folde
         wall_s=round(time.monotonic() - started, 1),
         cpu_s=round(_cpu_s() - before_s, 1),
         guests=tuple(guests),
+        missing=missing_commands((folder / "log").read_text(encoding="utf-8", errors="replace")),
     )
+
+
+def missing_commands(log: str) -> tuple[str, ...]:
+    """Return commands that a shell did not find while a test ran, by autopkgtest's output."""
+    return tuple(sorted({name for test in IN_TEST.findall(log) for name in MISSING.findall(test)}))
 
 
 def status_of(exit_status: int, tests: Sequence[Mapping[str, str]]) -> str:

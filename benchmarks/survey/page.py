@@ -39,6 +39,7 @@ def render(survey: SurveyList, results: Sequence[CellResult], versions: Mapping[
         *_grid(survey, by_id),
         LEGEND,
         *_second_runs(results),
+        *_hollow(results),
         *_left_out(survey),
         "## Failures\n",
         *_failures(survey, results),
@@ -99,6 +100,15 @@ def _second_runs(results: Sequence[CellResult]) -> Iterator[str]:
         yield ""
 
 
+def _hollow(results: Sequence[CellResult]) -> Iterator[str]:
+    """Passes of tests that called commands which are not there."""
+    hollow = [result for result in results if result.status == "pass" and result.missing]
+    if hollow:
+        yield "`pass?`: passed although a command of the test was not found, so that the pass says little:\n"
+        yield from (f"- {result.id}: {_plain(', '.join(result.missing))}." for result in hollow)
+        yield ""
+
+
 def _left_out(survey: SurveyList) -> Iterator[str]:
     if survey.not_run:
         yield "Not run this time:\n"
@@ -112,7 +122,7 @@ def _word(result: CellResult | None) -> str:
     passed = sum(test["result"] == "pass" for test in result.tests)
     if result.status == "pass" and passed < len(result.tests):
         return f"{passed}/{len(result.tests)}"
-    return WORDS[result.status]
+    return "pass?" if result.status == "pass" and result.missing else WORDS[result.status]
 
 
 def records(results: Sequence[CellResult]) -> dict[str, Record]:
