@@ -1,6 +1,6 @@
 """Many machines: real scheduler, executor and workers, whose guests sleep instead of booting; and real guests beside.
 
-All simulated workers are in one process with the client, so its memory is an upper bound of the client's.
+The client's process has the scheduler, as in a run by SSH; up to 50 simulated workers share another process.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from benchmarks import guests, scale
 from benchmarks.results import Result
@@ -31,7 +33,7 @@ from bootmatrix.execute.dask.cluster import OpenCluster, followed, run_scheduler
 from bootmatrix.execute.dask.exchange import SharedFolder
 from bootmatrix.execute.dask.executor import DaskExecutor
 from bootmatrix.execute.dask.offers import make_offer
-from bootmatrix.execute.dask.security import configure
+from bootmatrix.execute.dask.security import RunKeys, configure
 from bootmatrix.execute.dask.task import CellRunner
 from bootmatrix.execute.dask.worker import LOOPBACK, QuietWorker, worker_options
 from bootmatrix.execute.executor import ExecutorSettings, keep_durable, requests_of, run_requests
@@ -41,6 +43,7 @@ from bootmatrix.model import Artefact, Bootable, Cell, Plan, Verdict
 from bootmatrix.model.remote import Offer
 from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.plan import plan
+from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import CONSOLE_FILE, RunWriter
 from bootmatrix.snapshot.pool import SnapshotPool
 from bootmatrix.store import Store, sha256_of
@@ -52,7 +55,10 @@ SLEEPERS, SLEEP_S, MIN_SPEEDUP = 4, 1.0, 3.6
 SLEEP_CELLS = 80
 MANY_WORKERS, MANY_MIB, GROWTH = 100, 500, 1.5
 HELLO_CELLS, HELLO_RATIO = 60, 1.10
+MODULE = "benchmarks.many_machines"
 WORKER_MIB = 1 << 20
+IN_A_PROCESS = 50
+"""Simulated workers in one process: as many processes would take the memory and the cores of the client."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,28 @@ class Simulation:
 
     cells: int
     workers: int
+    cell_s: float
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Wall time, CPU time of both ends after the start, and the client's largest size in memory."""
+
+    wall_s: float
+    client_cpu_s: float
+    workers_cpu_s: float
+    memory_mib: int
+
+
+@dataclass(frozen=True)
+class WorkersJob:
+    """The settings of a process of simulated workers, on its standard input as JSON."""
+
+    address: str
+    keys: RunKeys
+    folder: str
+    first: int
+    count: int
     cell_s: float
 
 
@@ -79,14 +107,14 @@ class Sleep:
         return Booted(scale.OUTCOME)
 
 
-def in_a_process(simulation: Simulation) -> scale.Grown:
+def in_a_process(simulation: Simulation) -> Simulated:
     """Simulate in a fresh process, whose memory is its own."""
-    words = [sys.executable, "-m", __name__, json.dumps(asdict(simulation))]
+    words = [sys.executable, "-m", MODULE, json.dumps(asdict(simulation))]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-    return scale.Grown(**json.loads(done.stdout))
+    return Simulated(**json.loads(done.stdout))
 
 
-def simulate(simulation: Simulation) -> scale.Grown:
+def simulate(simulation: Simulation) -> Simulated:
     """Plan, run, judge and record cells on simulated workers."""
     configure()
     profiles = load_profiles(arch_folders())
@@ -99,15 +127,14 @@ def simulate(simulation: Simulation) -> scale.Grown:
         writer = RunWriter.create(path / "reports", "many")
         config = RunConfig(SourceConfig(path / "cache", offline=True), profiles, {})
         settings = ExecutorSettings(config, seen, writer.folder)
-        started = asyncio.run(_simulate(simulation, planned, settings, writer, path))
-        grown = scale.grown_since(started)
+        simulated = asyncio.run(_simulate(simulation, planned, settings, writer, path))
         assert seen.counted == {Verdict.PASS: simulation.cells}, seen.counted
-        return grown
+        return simulated
 
 
 async def _simulate(
     simulation: Simulation, planned: Plan, settings: ExecutorSettings, writer: RunWriter, folder: Path
-) -> float:
+) -> Simulated:
     depot = SharedFolder(str(folder / "exchange"))
     await depot.prepare()
     (folder / "bundles").mkdir()
@@ -115,16 +142,19 @@ async def _simulate(
     async with AsyncExitStack() as stack:
         client, address, keys = await stack.enter_async_context(run_scheduler())
         fleet = await stack.enter_async_context(followed(client, settings))
-        for number in range(simulation.workers):
-            runner = await stack.enter_async_context(_runner(number, simulation.cell_s, settings, folder))
-            options = worker_options(runner.offer, runner.offer.memory_mib)
-            worker = QuietWorker(address, host=LOOPBACK, security=keys.security(), plugins=(runner,), **options)
-            await stack.enter_async_context(worker)
+        jobs = [
+            WorkersJob(
+                address, keys, str(folder), first, min(IN_A_PROCESS, simulation.workers - first), simulation.cell_s
+            )
+            for first in range(0, simulation.workers, IN_A_PROCESS)
+        ]
+        processes = [await stack.enter_async_context(_workers_process(job)) for job in jobs]
         while len(fleet.offers) < simulation.workers:
+            assert all(process.returncode is None for process in processes)
             await fleet.wait(0.1)
         context = replace(stack.enter_context(open_context(settings.config, settings.observer)), backend=backend)
         cluster = OpenCluster(client, fleet, depot, folder / "bundles")
-        started = time.monotonic()
+        started, started_cpu = time.monotonic(), time.process_time()
         async with anyio.create_task_group() as tasks:
             executor = DaskExecutor(settings, context, cluster, tasks)
             tasks.start_soon(keep_durable, writer)
@@ -133,26 +163,67 @@ async def _simulate(
                 pass
             tasks.cancel_scope.cancel()
         writer.put_together()
-        return started
+        grown, cpu_s = scale.grown_since(started), time.process_time() - started_cpu
+        return Simulated(grown.wall_s, cpu_s, sum([await _cpu_s(process) for process in processes]), grown.memory_mib)
 
 
 @asynccontextmanager
-async def _runner(number: int, cell_s: float, settings: ExecutorSettings, folder: Path) -> AsyncIterator[CellRunner]:
-    own = folder / f"worker{number}"
+async def _workers_process(job: WorkersJob) -> AsyncIterator[asyncio.subprocess.Process]:
+    words = (sys.executable, "-m", MODULE, "workers")
+    process = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def _cpu_s(process: asyncio.subprocess.Process) -> float:
+    """End a process of workers; return the CPU time that they took after their start."""
+    assert process.stdin and process.stdout
+    process.stdin.close()
+    return float(await process.stdout.readline())
+
+
+async def _run_workers(job: WorkersJob) -> None:
+    """Run simulated workers until standard input ends, and print their CPU time."""
+    async with AsyncExitStack() as stack:
+        workers = []
+        for number in range(job.first, job.first + job.count):
+            runner = await stack.enter_async_context(_runner(number, job))
+            options = worker_options(runner.offer, runner.offer.memory_mib)
+            workers.append(
+                QuietWorker(job.address, host=LOOPBACK, security=job.keys.security(), plugins=(runner,), **options)
+            )
+        await asyncio.gather(*(stack.enter_async_context(worker) for worker in workers))
+        started = time.process_time()
+        await anyio.to_thread.run_sync(sys.stdin.read)
+        print(time.process_time() - started, flush=True)
+
+
+@asynccontextmanager
+async def _runner(number: int, job: WorkersJob) -> AsyncIterator[CellRunner]:
+    own = Path(job.folder, f"worker{number}")
     own.mkdir()
-    config = replace(settings.config, sources=SourceConfig(own / "cache", offline=True))
-    exchange = SharedFolder(str(folder / "exchange"))
-    with open_context(config, settings.observer, Budget(1, WORKER_MIB).hold) as context:
-        slept = replace(context, backend=Backend(context.backend.prepare, Sleep(cell_s).start))
+    config = RunConfig(SourceConfig(own / "cache", offline=True), {}, {})
+    exchange = SharedFolder(f"{job.folder}/exchange")
+    with open_context(config, NullObserver(), Budget(1, WORKER_MIB).hold) as context:
+        slept = replace(context, backend=Backend(context.backend.prepare, Sleep(job.cell_s).start))
         artefacts = Artefacts(Store(own / "cache"), exchange)
         yield CellRunner(_offer(number), slept, artefacts, exchange, own)
 
 
-def _offer(number: int) -> Offer:
+@cache
+def _qemus() -> dict[str, str]:
     machines = [machine for profile in load_profiles(arch_folders()).values() for machine in profile.machines.values()]
-    versions = {machine.qemu: "99.0" for machine in machines}
+    return {machine.qemu: "99.0" for machine in machines}
+
+
+def _offer(number: int) -> Offer:
     offer = make_offer(f"host{number}", 1, programs=("none",))
-    return offer.model_copy(update={"memory_mib": WORKER_MIB, "slots": 4, "qemu": versions})
+    return offer.model_copy(update={"memory_mib": WORKER_MIB, "slots": 4, "qemu": _qemus()})
 
 
 def _prepare_in(folder: Path) -> Callable[[Cell, RunContext], Awaitable[Prepared]]:
@@ -225,5 +296,15 @@ def _copies(folder: Path, count: int) -> list[str]:
     return [str(path) for path in paths]
 
 
+def main(what: str) -> None:
+    """Run the client, whose simulation is JSON, or its workers."""
+    if what != "workers":
+        print(json.dumps(asdict(simulate(Simulation(**json.loads(what))))))
+        return
+    configure()
+    job = json.loads(sys.stdin.readline())
+    asyncio.run(_run_workers(WorkersJob(**{**job, "keys": RunKeys(**job["keys"])})))
+
+
 if __name__ == "__main__":
-    print(json.dumps(asdict(simulate(Simulation(**json.loads(sys.argv[1]))))))
+    main(sys.argv[1])

@@ -170,7 +170,7 @@ class RunWriter:
         Raises OSError if it cannot write it.
         """
         own = self.folder(record.cell)
-        if folder.resolve() != own.resolve():
+        if folder != own and folder.resolve() != own.resolve():
             for path in sorted(folder.rglob("*")):
                 if path.is_file() and not path.is_symlink():
                     target = own / path.relative_to(folder)

@@ -20,6 +20,7 @@ from bootmatrix.store.store import (
     default_cache,
     healed,
     sha256_of,
+    touch,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "host_faults",
     "model_codec",
     "sha256_of",
+    "touch",
 ]

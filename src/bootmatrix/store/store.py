@@ -179,7 +179,7 @@ class Store:
                 hint = "Run again to restore it. If this happens often, check the disk."
                 raise DamagedCache(message, hint, sha256)
             self._checked[sha256] = identity
-            _touch(path, identity)
+            touch(path)
         return path
 
     def is_alone(self) -> bool:
@@ -348,10 +348,10 @@ class Store:
                     path.unlink()
 
 
-def _touch(path: Path, identity: tuple[int, int, int]) -> None:
+def touch(path: Path) -> None:
     """Record a file's use in its access time, which disks may not keep."""
     with suppress(OSError):
-        os.utime(path, ns=(time.time_ns(), identity[2]))
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,10 +14,12 @@ import anyio.to_thread
 from bootmatrix.errors import UntrustedError
 from bootmatrix.execute.dask.exchange import WorkerExchange
 from bootmatrix.model import Artefact
-from bootmatrix.store import Store, host_faults, sha256_of
+from bootmatrix.store import Store, host_faults, sha256_of, touch
 
 RECENT_S = 600.0
 """Files used within this time may belong to another worker's cell, and stay."""
+TOUCH_S = 60.0
+"""Interval at which a file that is in use is marked as used."""
 
 
 class Artefacts:
@@ -31,6 +32,7 @@ class Artefacts:
         self._store, self._exchange, self._limit_bytes = store, exchange, limit_mib << 20
         self._under_way: dict[str, asyncio.Task[Path]] = {}
         self._in_use: Counter[str] = Counter()
+        self._used_s: dict[str, float] = {}
         self.fetched = 0
 
     @contextmanager
@@ -49,7 +51,12 @@ class Artefacts:
         Raises InfraError if one cannot be had, or is not what its digest says.
         """
         digests = dict.fromkeys(artefact.sha256 for artefact in artefacts)
-        return {sha256: await self._get(sha256) for sha256 in digests}
+        return {sha256: self._recent(sha256) or await self._get(sha256) for sha256 in digests}
+
+    def _recent(self, sha256: str) -> Path | None:
+        """Return a file that was verified a short time ago; its state shows whether it is the same."""
+        is_recent = time.monotonic() - self._used_s.get(sha256, -RECENT_S) < TOUCH_S
+        return self._store.blob(sha256) if is_recent and self._store.is_sound(sha256) else None
 
     async def _get(self, sha256: str) -> Path:
         task = self._under_way.get(sha256)
@@ -62,8 +69,8 @@ class Artefacts:
     async def _have(self, sha256: str) -> Path:
         if await anyio.to_thread.run_sync(self._store.is_sound, sha256):
             path = self._store.blob(sha256)
-            with suppress(OSError):
-                os.utime(path)
+            self._used_s[sha256] = time.monotonic()
+            touch(path)
             return path
         with self._store.workspace() as folder:
             target = folder / sha256
@@ -90,4 +97,4 @@ class Artefacts:
         for path in self._store.folder.glob("blobs/sha256/*/*"):
             with suppress(FileNotFoundError):
                 status = path.stat()
-                yield status.st_mtime, status.st_size, path
+                yield max(status.st_atime, status.st_mtime), status.st_size, path

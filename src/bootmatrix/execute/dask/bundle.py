@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import re
 import shutil
 import tarfile
@@ -26,11 +28,14 @@ MAX_DEPTH = 4
 
 def pack(record: Record, folder: Path, target: Path) -> tuple[str, int]:
     """Write a bundle; return SHA-256 and bytes. Blocking. Raises OSError."""
-    (folder / RECORD_FILE).write_bytes(as_json(record))
+    text = as_json(record)
     with target.open("xb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(_member(RECORD_FILE, len(text)), io.BytesIO(text))
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink():
-                archive.add(path, str(path.relative_to(folder)), recursive=False, filter=_plain)
+                with path.open("rb") as contents:
+                    size_bytes = os.fstat(contents.fileno()).st_size
+                    archive.addfile(_member(str(path.relative_to(folder)), size_bytes), contents)
     return sha256_of(target), target.stat().st_size
 
 
@@ -45,27 +50,23 @@ def unpack(bundle: Path, sha256: str, folder: Path, host: str) -> Record:
         file.seek(0)
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
-                _extract(archive, folder, host)
+                return _record(_extract(archive, folder, host), host)
         except (tarfile.TarError, UnicodeError) as error:
             raise InfraError(f"the bundle of the host {host} is not a tar: {error}") from error
-    return _record(folder / RECORD_FILE, host)
 
 
-def _record(path: Path, host: str) -> Record:
+def _record(data: bytes, host: str) -> Record:
     try:
-        if path.stat().st_size > RECORD_LIMIT_BYTES:
-            raise InfraError(f"the record of the host {host} is larger than {RECORD_LIMIT_BYTES >> 20} MiB")
-        data = path.read_bytes()
-        path.unlink()
+        if not data:
+            raise InfraError(f"the bundle of the host {host} has no record")
         return Record.model_validate_json(data)
-    except FileNotFoundError as error:
-        raise InfraError(f"the bundle of the host {host} has no record") from error
     except ValidationError as error:
         raise InfraError(f"the record of the host {host} is invalid: {error.errors()[0]['msg']}") from error
 
 
-def _extract(archive: tarfile.TarFile, folder: Path, host: str) -> None:
-    size_bytes = count = 0
+def _extract(archive: tarfile.TarFile, folder: Path, host: str) -> bytes:
+    """Extract all but the record, which is returned: none stands in `folder` before the run wrote it."""
+    data, size_bytes, count = b"", 0, 0
     for member in archive:
         size_bytes, count = size_bytes + max(member.size, 0), count + 1
         if size_bytes > LIMIT_BYTES or count > MAX_FILES:
@@ -73,16 +74,22 @@ def _extract(archive: tarfile.TarFile, folder: Path, host: str) -> None:
         parts = member.name.split("/")
         if not member.isreg() or len(parts) > MAX_DEPTH or not all(map(PART.fullmatch, parts)):
             raise InfraError(f"the bundle of the host {host} has an invalid member: {member.name[:200]!r}")
-        target = folder.joinpath(*parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
         source = archive.extractfile(member)
         assert source is not None
+        if member.name == RECORD_FILE:
+            if member.size > RECORD_LIMIT_BYTES:
+                raise InfraError(f"the record of the host {host} is larger than {RECORD_LIMIT_BYTES >> 20} MiB")
+            data = source.read()
+            continue
+        target = folder.joinpath(*parts)
+        if len(parts) > 1:
+            target.parent.mkdir(parents=True, exist_ok=True)
         with source, target.open("xb") as file:
             shutil.copyfileobj(source, file)
+    return data
 
 
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mode, member.mtime = 0o644, 0
+def _member(name: str, size_bytes: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = size_bytes
     return member

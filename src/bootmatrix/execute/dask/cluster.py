@@ -46,7 +46,13 @@ class OpenCluster:
 
 
 class QuietScheduler(Scheduler):
-    """A Dask scheduler without its web server."""
+    """A Dask scheduler without its web server and extensions.
+
+    One of these, spans, looks through all tasks of the run at each submission.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(extensions={}, dashboard=False, **options)
 
     def start_http_server(self, *_arguments: Any, **_options: Any) -> None:
         """Listen on nothing but the scheduler's own port."""
@@ -180,7 +186,7 @@ async def run_scheduler() -> AsyncIterator[tuple[Client, str, RunKeys]]:
     """Run a scheduler here, on loopback, with its own key, and a client."""
     keys = make_run_keys()
     security = keys.security()
-    scheduler = QuietScheduler(host=LOOPBACK, port=0, protocol="tls", security=security, dashboard=False)
+    scheduler = QuietScheduler(host=LOOPBACK, port=0, protocol="tls", security=security)
     await scheduler
     try:
         async with _client(scheduler.address, security) as client:

@@ -63,14 +63,18 @@ class SharedFolder:
         await self._call("get_file", f"{self._root}/{ARTEFACTS}/{sha256}", str(target))
 
     async def put(self, bundle: Path) -> None:
-        """Copy a bundle there."""
-        await self._call("put_file", str(bundle), f"{self._root}/{BUNDLES}/{bundle.name}")
+        """Move a bundle there."""
+        path = f"{self._root}/{BUNDLES}/{bundle.name}"
+        if not self._renamed(bundle, path):
+            await self._call("put_file", str(bundle), path)
+            bundle.unlink()
 
     async def collect(self, instance: str, bundle: str, target: Path) -> None:  # noqa: ARG002  (names are unique)
-        """Copy a bundle from there, and remove it."""
+        """Move a bundle from there."""
         path = f"{self._root}/{BUNDLES}/{bundle}"
-        await self._call("get_file", path, str(target))
-        await self._call("rm_file", path)
+        if not self._renamed(path, target):
+            await self._call("get_file", path, str(target))
+            await self._call("rm_file", path)
 
     async def prepare(self) -> None:
         """Make the folders."""
@@ -80,6 +84,16 @@ class SharedFolder:
     async def remove(self) -> None:
         """Remove the folder with all its files."""
         await self._call("rm", self._root, True)
+
+    def _renamed(self, source: str | Path, target: str | Path) -> bool:
+        """Rename a file, which is possible within one file system only."""
+        if "file" not in self._system.protocol:
+            return False
+        try:
+            Path(source).replace(target)
+        except OSError:
+            return False
+        return True
 
     async def _call(self, name: str, *arguments: Any) -> None:
         method = getattr(self._system, name)

@@ -44,10 +44,14 @@ MAX_ATTEMPTS = 4
 
 @dataclass
 class Flight:
-    """A cell that is with Dask, and the workers on which it was seen to begin."""
+    """A cell that is with Dask, and the workers on which it was seen to begin.
+
+    `result` is a TaskResult as JSON.
+    """
 
     cell: Cell
     begun: list[tuple[str, datetime]] = field(default_factory=list)
+    result: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class DaskExecutor:
@@ -80,8 +84,6 @@ class DaskExecutor:
             yield bundle
             self._pending -= 1
             self._fleet.demand = self._pending
-            if bundle.folder.parent == self._cluster.folder:
-                shutil.rmtree(bundle.folder, ignore_errors=True)
             self._grow()
 
     def cancel(self) -> None:
@@ -105,8 +107,7 @@ class DaskExecutor:
     async def _run(self, request: CellRequest) -> tuple[Record, Path]:
         """Prepare a cell, and run it on a worker; its files are in the returned folder."""
         cell = request.cell
-        folder = self._cluster.folder / f"{next(self._numbers)}"
-        folder.mkdir()
+        folder = self._settings.folder_of(cell)
         prepared = await prepare_here(cell, self._context, folder)
         if isinstance(prepared, Record):
             return prepared, folder
@@ -147,7 +148,7 @@ class DaskExecutor:
         started_at, host = datetime.now(UTC), self._fleet.offers[address].host
         self._flights[task.name] = flight
         try:
-            text = await self._await_result(task, request, address)
+            text = await self._await_result(task, flight, request, address)
         finally:
             del self._flights[task.name]
         result = TaskResult.model_validate_json(text) if text else None
@@ -173,12 +174,14 @@ class DaskExecutor:
     async def _collect(self, task: CellTask, result: TaskResult, folder: Path) -> Record:
         """Fetch the bundle of a result, verify it, and put its files into `folder`."""
         assert result.sha256
-        bundle = folder.with_suffix(".tar")
+        bundle = self._cluster.folder / f"{next(self._numbers)}.tar"
         try:
             await self._cluster.depot.collect(result.instance, result.bundle, bundle)
+            record = await anyio.to_thread.run_sync(unpack, bundle, result.sha256, folder, result.host)
+        except BaseException:
             shutil.rmtree(folder)
             folder.mkdir()
-            record = await anyio.to_thread.run_sync(unpack, bundle, result.sha256, folder, result.host)
+            raise
         finally:
             bundle.unlink(missing_ok=True)
         return restored(record, task, result.host, self._fleet.offsets.get(result.host, 0.0))
@@ -186,7 +189,7 @@ class DaskExecutor:
     def _task(self, cell: Cell, prepared: Prepared) -> CellTask:
         return CellTask(
             tool_version=__version__,
-            name=f"{cell.id}#{next(self._numbers)}",
+            name=f"cell-{next(self._numbers)}",  # which are one group to Dask
             cell=cell,
             machine=self._context.machine(cell),
             kernel=prepared.kernel,
@@ -197,7 +200,7 @@ class DaskExecutor:
             dump=self._settings.config.dump,
         )
 
-    async def _await_result(self, task: CellTask, request: CellRequest, address: str) -> str:
+    async def _await_result(self, task: CellTask, flight: Flight, request: CellRequest, address: str) -> str:
         """Give a worker a task; return its result, empty if the worker is lost.
 
         Raises HostError if the scheduler is lost.
@@ -210,13 +213,16 @@ class DaskExecutor:
             workers=[address],
             resources={SLOT: 1, MEMORY: request.needs.memory_mib},
         )
-        waiting: asyncio.Future[str] = asyncio.ensure_future(_result(future))
+        ending = asyncio.create_task(_ended(future, flight.result))
         try:
-            while not waiting.done():
-                await self._fleet_or(waiting)
-                if not waiting.done() and address not in self._fleet.offers:
+            while not flight.result.done():
+                waiting = (flight.result, ending, self._fleet.change())
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if not flight.result.done() and ending.done():
+                    flight.result.set_result(ending.result())
+                if not flight.result.done() and address not in self._fleet.offers:
                     return ""
-            return waiting.result()
+            return flight.result.result()
         except KilledWorker:
             return ""
         except FutureCancelledError as error:
@@ -224,12 +230,8 @@ class DaskExecutor:
                 "the cluster's scheduler was lost", "The run can be taken up: bootmatrix matrix --resume latest"
             ) from error
         finally:
-            waiting.cancel()
+            ending.cancel()
             future.release()
-
-    async def _fleet_or(self, waiting: asyncio.Future[str]) -> None:
-        change = self._fleet.change()
-        await asyncio.wait((waiting, change), return_when=asyncio.FIRST_COMPLETED)
 
     def _host(self, instance: str) -> str:
         offers = (*self._fleet.offers.values(), *self._fleet.seen.values())
@@ -240,6 +242,8 @@ class DaskExecutor:
             case [str(name), str(instance)] if name in self._flights:
                 self._flights[name].begun.append((instance, datetime.now(UTC)))
                 self._context.observer.cell_stage(self._flights[name].cell, "boot")
+            case [str(name), _, str(text)] if name in self._flights and not self._flights[name].result.done():
+                self._flights[name].result.set_result(text)
 
 
 def _no_host(reason: str) -> Judgement:
@@ -247,7 +251,10 @@ def _no_host(reason: str) -> Judgement:
     return Judgement(verdict=Verdict.INFRA_ERROR, reason=f"no host can run it: {reason}", advice=advice)
 
 
-async def _result(future: Future[Any]) -> str:
+async def _ended(future: Future[Any], result: asyncio.Future[str]) -> str:
+    """Wait for the end of a task; return its value, if no event has told it. Raises Dask's errors."""
+    if await future.exception() is None and result.done():
+        return result.result()
     text: str = await future
     return text
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
+from pydantic import ValidationError
 
 from bootmatrix import __version__
 from bootmatrix.cell.run import RunContext
@@ -19,11 +20,15 @@ from bootmatrix.errors import InfraError, described
 from bootmatrix.execute.dask.artefacts import Artefacts
 from bootmatrix.execute.dask.bundle import pack
 from bootmatrix.execute.dask.exchange import WorkerExchange
+from bootmatrix.model import Record
 from bootmatrix.model.remote import PROTOCOL, CellTask, Offer, TaskResult
 
 PLUGIN = "bootmatrix"
 TOPIC = "bootmatrix"
-"""Topic of events `[task, instance]`: a cell begins."""
+"""Topic of events: `[task, instance]`, a cell begins; `[task, instance, TaskResult]`, it has ended.
+
+The event saves the client four messages by which Dask would fetch a value.
+"""
 RUNNING = {"executing", "long-running"}
 
 
@@ -73,13 +78,14 @@ class CellRunner(WorkerPlugin):
             with self._artefacts.held(files_of(task.bootable)):
                 await make_kernel(task, self._context)
                 record = await run_shipped(task, self._context, folder, self._artefacts.fetch)
-            sha256, size_bytes = await anyio.to_thread.run_sync(pack, record, folder, bundle)
+            sha256, size_bytes = await anyio.to_thread.run_sync(_pack, record, folder, bundle)
             await self._exchange.put(bundle)
         except (OSError, InfraError) as error:
             bundle.unlink(missing_ok=True)
             return self.refused(error.message if isinstance(error, InfraError) else described(error)[0])
         finally:
-            await anyio.to_thread.run_sync(_remove, folder)
+            if folder.exists():
+                await anyio.to_thread.run_sync(_remove, folder)
         return TaskResult(
             host=self.offer.host, instance=self.offer.instance, bundle=bundle.name, sha256=sha256, size_bytes=size_bytes
         )
@@ -87,6 +93,13 @@ class CellRunner(WorkerPlugin):
     def refused(self, reason: str) -> TaskResult:
         """Return a result without a bundle."""
         return TaskResult(host=self.offer.host, instance=self.offer.instance, refusal=reason)
+
+
+def _pack(record: Record, folder: Path, bundle: Path) -> tuple[str, int]:
+    """Pack a cell's folder into a bundle, and remove it."""
+    packed = pack(record, folder, bundle)
+    _remove(folder)
+    return packed
 
 
 def _remove(folder: Path) -> None:
@@ -98,17 +111,19 @@ async def run_task(text: str) -> str:
     worker = get_worker()
     runner = worker.plugins[PLUGIN]
     assert isinstance(runner, CellRunner)
-    fault = _version_fault(text)
-    if fault:
-        return runner.refused(fault).model_dump_json()
-    task = CellTask.model_validate_json(text)
+    try:
+        task = CellTask.model_validate_json(text)
+    except ValidationError:
+        task = None
+    if task is None or (task.protocol, task.tool_version) != (PROTOCOL, __version__):
+        return runner.refused(_version_fault(text)).model_dump_json()
     worker.log_event(TOPIC, [task.name, runner.offer.instance])
-    return (await runner.run(task)).model_dump_json()
+    result = (await runner.run(task)).model_dump_json()
+    worker.log_event(TOPIC, [task.name, runner.offer.instance, result])
+    return result
 
 
 def _version_fault(text: str) -> str:
     values = json.loads(text)
     theirs = (values.get("protocol"), values.get("tool_version"))
-    if theirs == (PROTOCOL, __version__):
-        return ""
     return f"runs bootmatrix {__version__} (protocol {PROTOCOL}), the run {theirs[1]} (protocol {theirs[0]})"

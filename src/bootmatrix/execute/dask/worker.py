@@ -44,7 +44,10 @@ WORKERS_FOLDER = "workers"
 
 
 class QuietWorker(Worker):
-    """A Dask worker without its web server."""
+    """A Dask worker without its web server and extensions."""
+
+    def __init__(self, scheduler: str, **options: Any) -> None:
+        super().__init__(scheduler, extensions={}, **options)
 
     def start_http_server(self, *_arguments: Any, **_options: Any) -> None:
         """Listen on nothing but the worker's own port."""
