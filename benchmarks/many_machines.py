@@ -39,7 +39,7 @@ from bootmatrix.execute.dask.worker import LOOPBACK, QuietWorker, worker_options
 from bootmatrix.execute.executor import ExecutorSettings, keep_durable, requests_of, run_requests
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.model import Artefact, Bootable, Cell, Plan, Verdict
+from bootmatrix.model import Artefact, Bootable, Cell, Machine, Plan, Verdict
 from bootmatrix.model.remote import Offer
 from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.plan import plan
@@ -210,9 +210,14 @@ async def _runner(number: int, job: WorkersJob) -> AsyncIterator[CellRunner]:
     config = RunConfig(SourceConfig(own / "cache", offline=True), {}, {})
     exchange = SharedFolder(f"{job.folder}/exchange")
     with open_context(config, NullObserver(), Budget(1, WORKER_MIB).hold) as context:
-        slept = replace(context, backend=Backend(context.backend.prepare, Sleep(job.cell_s).start))
+        backend = Backend(context.backend.prepare, Sleep(job.cell_s).start)
+        slept = replace(context, backend=backend, accelerate=_emulate)
         artefacts = Artefacts(Store(own / "cache"), exchange)
         yield CellRunner(_offer(number), slept, artefacts, exchange, own)
+
+
+async def _emulate(machine: Machine, _bootable: Bootable) -> Machine:
+    return machine.emulated()
 
 
 @cache

@@ -47,9 +47,12 @@ class Accelerators:
     async def _works(self, machine: Machine, accelerator: Accelerator, bootable: Bootable) -> bool:
         key = _key(machine, accelerator)
         async with self._turn:
-            known, attempt = self._memory.memo("accelerator", key), _attempt(machine, accelerator, bootable)
-            if known is not None or self._is_refused(attempt):
+            known = self._memory.memo("accelerator", key)
+            if known is not None:
                 return known == b"1"
+            attempt = _attempt(machine, accelerator, bootable)
+            if self._is_refused(attempt):
+                return False
             outcome = await _try(accelerated(machine, accelerator), bootable, LIMIT_S)
             if outcome is None or outcome.ended_by == "error":
                 self._memory.set_memo("accelerator-refused", attempt, f"{time.time()}".encode())

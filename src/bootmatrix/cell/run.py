@@ -52,7 +52,7 @@ from bootmatrix.model import (
 from bootmatrix.model.artefact import LACKS_MODULE, LACKS_OPTION
 from bootmatrix.progress import Observer
 from bootmatrix.qemu.command import interactive, kernel_cmdline
-from bootmatrix.qemu.suitability import check_machine
+from bootmatrix.qemu.suitability import check_machine, is_checked
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.result_names import file_reader
 from bootmatrix.runs.run_store import CONSOLE_FILE
@@ -250,7 +250,8 @@ async def _attempt(cell: Cell, context: RunContext, folder: Path) -> Attempt:
             await run_elsewhere(attempt, cell, context, context.boards, folder)
             return attempt
         attempt.qemu_version = qemu_version(machine)  # before any download
-        await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)
+        if not is_checked(machine):
+            await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)
         await _boot_and_judge(attempt, cell, context, folder)
     except Exception as error:  # every error is this cell's verdict, and affects no other cell
         attempt.judgement = judge_error(error)

@@ -17,6 +17,7 @@ from bootmatrix.store import Memos
 LIMIT_S = 30
 """More than QEMU takes to list its models, even from a cold disk on a busy host."""
 MAX_SAID = 300
+_CHECKED: set[tuple[str | int, ...]] = set()
 
 
 def check_machine(machine: Machine, memory: Memos) -> None:
@@ -24,14 +25,25 @@ def check_machine(machine: Machine, memory: Memos) -> None:
 
     Raises QemuUnsuitable if it lacks one, HostError if QEMU is not installed.
     """
+    path, build = find_qemu(machine), _build(machine)
+    key = json.dumps(build)
+    if memory.memo("qemu-machine", key) is None:
+        _check_type(machine, path)
+        _check_cpu(machine, path)
+        memory.set_memo("qemu-machine", key, b"1")
+    _CHECKED.add(build)
+
+
+def is_checked(machine: Machine) -> bool:
+    """Return whether this process has checked a machine already. Raises HostError if QEMU is not installed."""
+    return _build(machine) in _CHECKED
+
+
+def _build(machine: Machine) -> tuple[str | int, ...]:
+    """Return what a check depends on."""
     path = find_qemu(machine)
-    build = path.stat()
-    key = json.dumps([str(path), build.st_size, build.st_mtime_ns, machine.machine, machine.cpu])
-    if memory.memo("qemu-machine", key) is not None:
-        return
-    _check_type(machine, path)
-    _check_cpu(machine, path)
-    memory.set_memo("qemu-machine", key, b"1")
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns, machine.machine, machine.cpu or ""
 
 
 def _check_type(machine: Machine, path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from bootmatrix.model.run_config import CellBundle, CellRequest
 
 AHEAD = 8
 """Cells beyond those on workers that are fetched and built."""
+SMALL_BYTES = 1 << 18
+"""A bundle that is unpacked in less time than a thread takes to begin."""
 MAX_ATTEMPTS = 4
 """Attempts of a cell whose host refuses it or fails."""
 
@@ -177,7 +180,9 @@ class DaskExecutor:
         bundle = self._cluster.folder / f"{next(self._numbers)}.tar"
         try:
             await self._cluster.depot.collect(result.instance, result.bundle, bundle)
-            record = await anyio.to_thread.run_sync(unpack, bundle, result.sha256, folder, result.host)
+            taken = partial(unpack, bundle, result.sha256, folder, result.host)
+            is_small = bundle.stat().st_size < SMALL_BYTES
+            record = taken() if is_small else await anyio.to_thread.run_sync(taken)
         except BaseException:
             shutil.rmtree(folder)
             folder.mkdir()
@@ -227,7 +232,8 @@ class DaskExecutor:
             return ""
         except FutureCancelledError as error:
             raise HostError(
-                "the cluster's scheduler was lost", "The run can be taken up: bootmatrix matrix --resume latest"
+                f"the cluster's scheduler was lost: {error.reason}",
+                "The run can be taken up: bootmatrix matrix --resume latest",
             ) from error
         finally:
             ending.cancel()

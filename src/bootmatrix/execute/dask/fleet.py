@@ -18,7 +18,8 @@ from bootmatrix.execute.dask.task import PLUGIN
 from bootmatrix.model.remote import Offer
 from bootmatrix.model.run_config import Needs
 
-POLL_S = 1.0
+POLL_S = 5.0
+"""Interval of questions beside the scheduler's events."""
 FIRST_POLL_S = 0.1
 RETURN_S = 60.0
 """Time that a lost host has to come back before the cells that only it can run are given up."""
@@ -42,7 +43,8 @@ class Fleet:
     def __init__(self, client: Client, note: Callable[[str], None]) -> None:
         self._client, self._note = client, note
         self.offers: dict[str, Offer] = {}
-        """By the worker's address."""
+        """By the worker's address. A change replaces it."""
+        self._able_of: tuple[dict[str, Offer], dict[Needs, list[str]]] = self.offers, {}
         self.hosts: dict[str, HostStatus] = {}
         """Hosts that a run supervises; empty for other clusters."""
         self.known: dict[str, Offer] = {}
@@ -98,10 +100,18 @@ class Fleet:
 
     def capable(self, needs: Needs, excluded: Iterable[str] = ()) -> list[str]:
         """Return workers for a cell; those of `excluded` hosts come last."""
-        offers = ((address, offer) for address, offer in self.offers.items() if offer.host not in self.retired)
-        able = {address: offer for address, offer in offers if not unmet(needs, offer)}
-        left = [address for address, offer in able.items() if offer.host not in set(excluded)]
-        return left or list(able)
+        able = [address for address in self._able(needs) if self.offers[address].host not in self.retired]
+        names = set(excluded)
+        return [address for address in able if self.offers[address].host not in names] or able
+
+    def _able(self, needs: Needs) -> list[str]:
+        """Return the workers that meet a cell's needs: many cells have the same, and are placed often."""
+        if self._able_of[0] is not self.offers:
+            self._able_of = self.offers, {}
+        known = self._able_of[1]
+        if needs not in known:
+            known[needs] = [address for address, offer in self.offers.items() if not unmet(needs, offer)]
+        return known[needs]
 
     def hopeless(self, needs: Needs) -> str:
         """Return why no worker will ever run a cell; empty while there is hope."""

@@ -89,12 +89,15 @@ class Placement:
         return 1 - self._loads[address] / self._limit(offer) if offer else 0
 
     def _assign(self) -> None:
+        hopeless: set[tuple[Needs, frozenset[str]]] = set()
         for wish in tuple(self._wishes):
-            if not any(self._room(address) > 0 for address in self._fleet.offers):
-                return
+            if (wish.needs, wish.excluded) in hopeless:
+                continue
             able = self._fleet.capable(wish.needs, wish.excluded)
             best = max(able, key=self._room, default="")
-            if best and self._room(best) > 0:
+            if not best or self._room(best) <= 0:
+                hopeless.add((wish.needs, wish.excluded))
+            else:
                 self._loads[best] += 1
                 self._wishes.remove(wish)
                 wish.answer.set_result(best)
