@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from distributed import Future
 from distributed.client import FutureCancelledError
@@ -75,6 +76,7 @@ class DaskExecutor:
 
     async def submit(self, request: CellRequest) -> None:
         """Queue a cell."""
+        await anyio.lowlevel.checkpoint()  # a hundred thousand cells: the scheduler has to answer meanwhile
         self._waiting.append(request)
         self._pending += 1
         self._fleet.demand = self._pending

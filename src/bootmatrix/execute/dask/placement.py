@@ -36,11 +36,15 @@ class Placement:
         self._fleet = fleet
         self._loads = fleet.loads
         self._wishes: list[_Wish] = []
+        self._capacity: tuple[dict[str, Offer], int, int] = {}, 0, 0
 
     @property
     def capacity(self) -> int:
         """Return the number of cells that the workers take at a time."""
-        return sum(self._limit(offer) for offer in self._fleet.offers.values())
+        offers, hosts = self._fleet.offers, len(self._fleet.hosts)
+        if self._capacity[0] is not offers or self._capacity[1] != hosts:
+            self._capacity = offers, hosts, sum(map(self._limit, offers.values()))
+        return self._capacity[2]
 
     async def take(self, needs: Needs, excluded: Iterable[str] = ()) -> str:
         """Wait for a worker's address; `excluded` hosts come last.
