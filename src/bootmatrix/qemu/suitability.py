@@ -35,7 +35,7 @@ def check_machine(machine: Machine, memory: Memos) -> None:
 
 
 def is_checked(machine: Machine) -> bool:
-    """Return whether this process has checked a machine already. Raises HostError if QEMU is not installed."""
+    """Return whether this process checked a machine. Raises QemuMissing."""
     return _build(machine) in _CHECKED
 
 

@@ -54,7 +54,7 @@ class Artefacts:
         return {sha256: self._recent(sha256) or await self._get(sha256) for sha256 in digests}
 
     def _recent(self, sha256: str) -> Path | None:
-        """Return a file that was verified a short time ago; its state shows whether it is the same."""
+        """Return a file that was verified a short time ago and is unchanged."""
         is_recent = time.monotonic() - self._used_s.get(sha256, -RECENT_S) < TOUCH_S
         return self._store.blob(sha256) if is_recent and self._store.is_sound(sha256) else None
 

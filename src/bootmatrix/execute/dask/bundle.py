@@ -65,7 +65,10 @@ def _record(data: bytes, host: str) -> Record:
 
 
 def _extract(archive: tarfile.TarFile, folder: Path, host: str) -> bytes:
-    """Extract all but the record, which is returned: none stands in `folder` before the run wrote it."""
+    """Extract all but the record, which is returned.
+
+    A record in `folder` would count as one that the run has written.
+    """
     data, size_bytes, count = b"", 0, 0
     for member in archive:
         size_bytes, count = size_bytes + max(member.size, 0), count + 1
