@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.cli.main import main
-from bootmatrix.signoff.statement import key_id
+from bootmatrix.signoff.sent_report import attested
+from bootmatrix.signoff.statement import key_id, sign
 from signoff_fixtures import RELEASE, Tool, write_keys
 
 pytest_plugins = ("signoff_fixtures",)
@@ -24,11 +25,19 @@ def test_a_sent_report_is_verified_by_itself(signing: Tool, green: Path, tmp_pat
     assert f"Signed off as {RELEASE}: PASSED" in text
     assert f"key id {key_id(private)}" in text
     assert "unchanged; signed by" in signing("verify", sent, "--key", public)
+    assert "All 8 cells passed." in text and "signoff verify report.html --key PUBLIC_KEY" in text
     assert "is signed" in signing("verify", sent, status=2)
     assert "not 'other'" in signing("verify", sent, "--key", public, "--release", "other", status=1)
     (tmp_path / "other").mkdir()
     _, other = write_keys(tmp_path / "other")
     assert "not signed with this key" in signing("verify", sent, "--key", other, status=1)
+
+
+def test_a_long_attestation_needs_its_key_too(signing: Tool, tmp_path: Path) -> None:
+    private, _ = write_keys(tmp_path)
+    sent = tmp_path / "report.html"
+    sent.write_bytes(attested(b"<html></html>", sign(b"x" * 9000, private)))
+    assert "Name the public key" in signing("verify", sent, status=2)
 
 
 @pytest.mark.parametrize("change", [("All 8 cells", "All 9 cells"), ("</html>", "</html> ")])

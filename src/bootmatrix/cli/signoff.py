@@ -17,6 +17,7 @@ from bootmatrix.runs.run_store import load_run
 from bootmatrix.signoff.content import Acceptance
 from bootmatrix.signoff.make import Request, write_signoff
 from bootmatrix.signoff.manifest import SIGNOFF_FOLDER, signoffs_of
+from bootmatrix.signoff.page import sentence
 from bootmatrix.signoff.statement import Identity
 from bootmatrix.signoff.verify import Signer, verify_sent, verify_signoff
 
@@ -54,7 +55,7 @@ def _sign_off(args: argparse.Namespace, place: RunLocation) -> int:
             check=check_verdicts,
         )
     )
-    say(f"{written.folder}: {written.signed.result}")
+    say(f"{written.folder}: {written.signed.result}: {sentence(written.signed)}")
     say(*(f"  {file.name}" for file in sorted(written.folder.iterdir())))
     say(*(f"note: {note}" for note in written.notes))
     if not args.baseline:

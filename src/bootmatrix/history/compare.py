@@ -26,6 +26,7 @@ FAILED = frozenset({Standing.BAD, Standing.FORESEEN})
 DERIVED = frozenset({"initrd", "dtb"})
 """Kinds of input made from others, listed only if none of those changed."""
 ORDER = tuple(ChangeKind)
+ABSENT = "not in the baseline"
 
 
 def compare(
@@ -47,6 +48,8 @@ def compare(
     before = {cell.key: cell for cell in baseline.cells} if baseline else {}
     now = {cell.key: cell for cell in run.cells}
     changes = [_change(cell, before.get(key), histories.get(key), usual.get(key)) for key, cell in now.items()]
+    if baseline is None:
+        changes = [replace(change, note=change.note.removeprefix(ABSENT)) for change in changes]
     changes = [_accept(change, accepted) for change in changes]
     is_unfinished = run.line.interrupted or not run.line.ended_at
     absent = ChangeKind.NOT_TESTED if is_unfinished else ChangeKind.GONE_CELL
@@ -154,7 +157,7 @@ def _earlier(before: CellResult | None, history: CellHistory | None) -> str:
 
 def _note(now: CellResult, before: CellResult | None) -> str:
     if before is None:
-        return "not in the baseline"
+        return ABSENT
     if not _was_judged(before):
         return f"no verdict on the guest in the baseline: {before.verdict}"
     if now.standing is Standing.BAD and now.verdict == "pass" and not now.flaky:

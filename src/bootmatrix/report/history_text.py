@@ -127,13 +127,15 @@ def comparison_lines(comparison: Comparison, everything: bool = False) -> Iterat
     """Format the changes, regressions first; `everything` includes unchanged cells."""
     yield summary(comparison)
     for change in comparison.changes:
-        if everything or change.is_changed or change.inputs or change.kind is ChangeKind.STILL_FAILING:
+        is_new = change.kind is ChangeKind.NEW_CELL and not comparison.baseline
+        if everything or (change.is_changed and not is_new) or change.inputs or change.kind is ChangeKind.STILL_FAILING:
             yield from change_lines(change)
 
 
 def change_lines(change: CellChange) -> Iterator[str]:
     """Format a cell's change since the baseline."""
-    verdicts = change.now if change.before == change.now else f"{change.before or '–'} → {change.now or '–'}"
+    is_same = change.before == change.now or not (change.before or change.note)  # or nothing to compare with
+    verdicts = change.now if is_same else f"{change.before or '–'} → {change.now or '–'}"
     mode = "" if change.mode == "cold" else f" ({change.mode})"
     since = f"  since {one_line(moment(change.since))}" if change.since else ""
     yield f"{change.kind:16} {change.id}{mode}  {verdicts}{since}"

@@ -62,6 +62,11 @@ class Request:
             return ""
         return f"signed by {_identity().name_in(self.token)}"
 
+    @property
+    def verify_options(self) -> str:
+        """Options of the command that verifies it."""
+        return " --key PUBLIC_KEY" if self.key else " --identity NAME --issuer URL" if self.token else ""
+
     def attest(self, payload: bytes) -> tuple[str, bytes]:
         """Return the name and contents of the attestation's file."""
         if self.key:
@@ -127,9 +132,9 @@ def write_signoff(request: Request) -> Written:
 
 
 def _write(work: Path, signed: SignOff, request: Request) -> tuple[str, ...]:
-    (work / PAGE_FILE).write_bytes(render_signoff(signed))
+    (work / PAGE_FILE).write_bytes(render_signoff(signed, request.verify_options))
     fault = print_pdf(work / PAGE_FILE, work / PDF_FILE) if request.pdf else ""
-    sent = render_sent(signed, request.folder, request.signer)
+    sent = render_sent(signed, request.folder, request.signer, request.verify_options)
     names = [MANIFEST_FILE, PAGE_FILE, *([PDF_FILE] if (work / PDF_FILE).exists() else [])]
     digests = {**{name: sha256_of(work / name) for name in names}, REPORT_FILE: digest_of(sent)}
     name, attestation = request.attest(as_bytes(statement(signed, digests)))

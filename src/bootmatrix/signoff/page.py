@@ -52,8 +52,8 @@ class SignoffRow:
     tiles: tuple[Tile | None, ...]
 
 
-def render_signoff(signed: SignOff) -> bytes:
-    """Return the document in UTF-8."""
+def render_signoff(signed: SignOff, options: str = "") -> bytes:
+    """Return the document in UTF-8; `options` are those of the command that verifies it."""
     comparison = signed.comparison
     kernels = kernels_of(record.cell for record in signed.records)
     shown = {digest for product in signed.products[:MAX_PRODUCTS] for _, digest in product.digests}
@@ -62,6 +62,7 @@ def render_signoff(signed: SignOff) -> bytes:
         "signoff.html.j2",
         ("signoff.css",),
         signed=signed,
+        options=options,
         run=signed.run,
         sentence=sentence(signed),
         kernels=kernels,

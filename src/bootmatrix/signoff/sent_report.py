@@ -15,9 +15,11 @@ from bootmatrix.errors import InputError
 from bootmatrix.history.values import Past
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms.html import render
+from bootmatrix.report.headline import long_date
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.writer import console_reader
 from bootmatrix.signoff.content import SignOff
+from bootmatrix.signoff.page import sentence
 
 REPORT_FILE = "report.html"
 MAX_BYTES = 256 << 20
@@ -25,21 +27,24 @@ _LINE = re.compile(rb"<!-- bootmatrix-signoff ([A-Za-z0-9+/]+={0,2}) -->\n\Z")
 _MAIN = b'<main class="wrap">'
 
 
-def render_sent(signed: SignOff, folder: Path, signer: str) -> bytes:
-    """Render the report in one file, with release, digest, signer; unattested."""
+def render_sent(signed: SignOff, folder: Path, signer: str, options: str) -> bytes:
+    """Render the report in one file, with release, digest, signer; unattested.
+
+    `options` are those of the command that verifies it.
+    """
     context = ReportContext(signed.run, console_reader(folder), Past(signed.comparison))
     words = (
-        f"Signed off as {signed.release}: {signed.result}, {signed.date}. "
+        f"Signed off as {signed.release}: {signed.result}, {long_date(signed.date)}. {sentence(signed)} "
         f"Digest of the run: sha256 {signed.manifest_sha256}; {signer or 'not signed with a key'}. "
-        f"'bootmatrix signoff verify {REPORT_FILE}' checks this file."
+        f"'bootmatrix signoff verify {REPORT_FILE}{options}' checks this file."
     )
-    return with_notice(render(context), words)
+    return with_notice(render(context), words, "notice signed")
 
 
-def with_notice(page: bytes, words: str) -> bytes:
+def with_notice(page: bytes, words: str, style: str = "notice") -> bytes:
     """Add a notice above the contents of a report."""
     text = one_line(words, 1000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    notice = f'\n<section class="notice" aria-label="Sign-off"><p>{text}</p></section>'
+    notice = f'\n<section class="{style}" aria-label="Sign-off"><p>{text}</p></section>'
     return page.replace(_MAIN, _MAIN + notice.encode(), 1)
 
 

@@ -162,7 +162,7 @@ def _needs(attestation: bytes) -> str:
     """Return an attestation's hint on its signer; empty if not signed."""
     if MARK in attestation:
         return IDENTITY_HINT
-    return KEY_HINT if b'"payloadType"' in attestation[:4096] else ""
+    return KEY_HINT if b'"payloadType"' in attestation else ""
 
 
 def _opened(attestation: bytes, signer: Signer | None, statement: bytes | None = None) -> bytes:
