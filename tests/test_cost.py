@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from bootmatrix.cli.arguments import amount
+from bootmatrix.cli.arguments import PORT, amount
 from bootmatrix.cloud.cost import Prices, cost_of
 from command_line import Tool, refused
 
@@ -40,8 +40,19 @@ def test_the_command(tool: Tool) -> None:
     refused(tool("cost", "--hour", "1"), "or a run that has ended")
 
 
-@pytest.mark.parametrize("text", ["nan", "-1", "inf", "much"])
+@pytest.mark.parametrize(
+    "text", ["nan", "-1", "inf", "much", "1_000", "1e400", "0x10", " 1", "+1", "٣", "", "9" * 5000]
+)
 def test_an_amount_is_finite_and_not_negative(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="must be a number of at least 0"):
         amount(text)
     assert amount("0.72") == 0.72
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "-1", "-0", "0", "1_0", "0x1", " 1", "+1", "٣", "²", "1.0", "", "9" * 5000, "70000"]
+)
+def test_a_number_is_in_digits_and_within_its_limits(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a number from 1 to 65535"):
+        PORT(text)
+    assert PORT("65535") == 65535

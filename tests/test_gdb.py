@@ -79,8 +79,8 @@ def test_a_port_that_cannot_be_had_is_said_before_any_download(tool: Tool) -> No
         port = str(other.getsockname()[1])
         for words, said in (
             (port, f"cannot use port {port}"),
-            ("70000", "cannot use port 70000"),
-            ("x", "invalid int"),
+            ("70000", "'70000' must be a number from 1 to 65535"),
+            ("x", "'x' must be a number from 1 to 65535"),
         ):
             done = tool("run", "hello", "--arch", "x86_64", "--gdb", words)
             assert done.returncode == 2

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 """Type of the commands of a parser."""
 RUN_HELP = "a folder under reports/, 'latest', 'last-good', 'tag:NAME' or 'branch:NAME'"
 TIERS = ("user", "docker", "hardware", "system")
+MOST = 1_000_000_000
 PAGE_SIZES = ("all", "4k", "8k", "16k", "32k", "64k", "256k")
 
 
@@ -64,19 +65,30 @@ def tiers(text: str) -> tuple[str, ...]:
 
 
 def amount(text: str) -> float:
-    """Parse a finite number that is not negative, such as a price."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0")
-    return value
+    """Parse a number in digits, such as a price."""
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a number of at least 0")
+    return float(text)
+
+
+def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
+    """Return a parser of whole numbers in digits."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,10}", text) or not least <= int(text) <= most:
+            limits = f"from {least} to {most}" if most < MOST else f"of at least {least}"
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a number {limits}")
+        return int(text)
+
+    return parse
+
+
+NUMBER, POSITIVE, PORT = whole(), whole(1), whole(1, 65535)
 
 
 def period(text: str) -> float:
     """Parse a time such as `6h` or `45s` as seconds; `90min` is older."""
-    match = re.fullmatch(r"(\d{1,6})(s|m|min|h|d)", text)
+    match = re.fullmatch(r"([0-9]{1,6})(s|m|min|h|d)", text)
     if not match or not int(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} must be a time, such as 6h, 90m or 45s")
     return float(int(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[match[2]])
@@ -86,9 +98,7 @@ def times(text: str) -> int:
     """Parse a number of retries."""
     from bootmatrix.model.matrix import MAX_AGAIN
 
-    if not text.isdecimal() or int(text) > MAX_AGAIN:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to {MAX_AGAIN}")
-    return int(text)
+    return whole(0, MAX_AGAIN)(text)
 
 
 NAMES: dict[str, Any] = {"type": names, "default": ()}
@@ -152,7 +162,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "with --tier hardware: boards",
         ),
         details("--cpu CPU,…", "these CPU models, or 'all'", **NAMES),
-        details("--cpus N", "CPUs of a guest", type=int),
+        details("--cpus N", "CPUs of a guest", type=NUMBER),
         details(
             "--deadline TIME",
             "stop all guests after this time, such as 6h or 90m; the remaining cells count as interrupted",
@@ -196,7 +206,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "oci-archive:, docker-archive:, tar:, @pkg: (docs/images.md)",
             **REPEATED,
         ),
-        details("--jobs N", "host cores to use (default: all)", type=int),
+        details("--jobs N", "host cores to use (default: all)", type=POSITIVE),
         details("--json", "print JSON"),
         details(
             "--keep-alive TIME",
@@ -276,7 +286,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
             default=(),
         ),
         details(
-            "--verify-fork N", "with --boot fork: boot N of the cells cold as well, and compare the results", type=int
+            "--verify-fork N",
+            "with --boot fork: boot N of the cells cold as well, and compare the results",
+            type=NUMBER,
         ),
     )
 }

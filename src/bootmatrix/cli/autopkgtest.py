@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from bootmatrix.autopkgtest.protocol import ProtocolServer
 from bootmatrix.autopkgtest.source_tree import packages_of
 from bootmatrix.cli import testbed_command
-from bootmatrix.cli.arguments import add_shared, add_single, option
+from bootmatrix.cli.arguments import NUMBER, add_shared, add_single, option
 from bootmatrix.cli.exits import BAD_INPUT, OUR_FAULT
 from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError, InputError, described
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add_single(made)
     option(made, "--root IMAGE", "root with apt (default: debian)", default="debian")
     option(made, "--memory MEMORY", "the guest's memory (default: 2G)", default="2G")
-    option(made, "--cpus", "the guest's CPUs", type=int)
+    option(made, "--cpus", "the guest's CPUs", type=NUMBER)
     option(made, "--network", "default: none", choices=("none", "outbound"), default="none")
     option(made, "--tree FOLDER", "let apt know only what this source tree's tests need", type=Path)
     option(made, "--isolation", "run tests that need it", choices=("none", "container", "machine"), default="none")

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         words, args.words = _split_command(words)
+        _check_values(words)
         parser(words[0] if words else "").parse_args(words, args)
         _check_folder()
         apply_defaults(args)
@@ -109,6 +111,13 @@ def _split_command(words: list[str]) -> tuple[list[str], list[str]]:
         return words, []
     place = words.index("--")
     return words[:place], words[place + 1 :]
+
+
+def _check_values(words: list[str]) -> None:
+    """Raise InputError if an option has an empty value, as of a variable that is not set."""
+    for word, value in pairwise([*words, "-"]):
+        if word.startswith("--") and (value == "" if "=" not in word else word.endswith("=")):
+            raise InputError(f"{word.removesuffix('=')}: the value is empty")
 
 
 def _check_folder() -> None:

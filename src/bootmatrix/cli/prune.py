@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import complain, say
-from bootmatrix.errors import InputError, described
+from bootmatrix.errors import described
 from bootmatrix.history.index import ask
 from bootmatrix.history.prune import kept, remove_leftovers, remove_run
 from bootmatrix.history.reference import newest_run, reports_folder, tags_of
@@ -17,8 +17,6 @@ from bootmatrix.history.values import NO_RESULT, RunLine
 
 def run(args: argparse.Namespace) -> int:
     """Remove old runs and print them."""
-    if args.keep < 0:
-        raise InputError(f"--keep {args.keep}: must not be negative")
     reports = reports_folder(args.reports)
     newest_run(reports)  # points the link to it
     lines = ask(reports, lambda rows: rows.runs())

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bootmatrix.cli.arguments import SOURCES, Commands, add_command, add_shared, add_single, amount, option, period
+from bootmatrix.cli.arguments import (
+    POSITIVE,
+    SOURCES,
+    Commands,
+    add_command,
+    add_shared,
+    add_single,
+    amount,
+    option,
+    period,
+)
 
 CLOUDS = ("aws", "gcp")
 PLACES = ("docker", *CLOUDS)
@@ -17,12 +27,12 @@ def add_on(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("other places (docs/where-to-run.md)")
     option(where, "--on PLACE", "run it in this place instead of QEMU: docker, aws, gcp", choices=PLACES)
     add_choice(where)
-    option(where, "--poll SECONDS", "interval between queries of a cloud (default: 10)", type=float, default=10)
+    option(where, "--poll SECONDS", "interval between queries of a cloud (default: 10)", type=amount, default=10)
     option(
         where,
         "--console-lag SECONDS",
         "wait for the console of an ended instance (default: 600)",
-        type=float,
+        type=amount,
         default=600,
     )
 
@@ -81,8 +91,8 @@ def add_cost(commands: Commands) -> None:
     option(parser, "--runs N", "runs a month (default: 30)", type=amount, default=30)
     option(parser, "--cell SECONDS", "time of a cell (default: as before, else 30)", type=amount)
     option(parser, "--start SECONDS", "time until a new machine is ready (default: 60)", type=amount, default=60)
-    option(parser, "--machines N", "machines of a run (default: 1)", type=int, default=1)
-    option(parser, "--cores N", "cells at a time on each (default: 2)", type=int, default=2)
+    option(parser, "--machines N", "machines of a run (default: 1)", type=POSITIVE, default=1)
+    option(parser, "--cores N", "cells at a time on each (default: 2)", type=POSITIVE, default=2)
     option(parser, "--least SECONDS", "minimum time billed (default: 60)", type=amount, default=60)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bootmatrix.cli.arguments import BASELINE, RUN_HELP, Commands, add_command, add_shared, option
+from bootmatrix.cli.arguments import BASELINE, NUMBER, RUN_HELP, Commands, add_command, add_shared, option, whole
 
 RUNS_SHOWN = 30
 PRUNE_KEEP = 30
@@ -57,7 +57,7 @@ def add_runs(commands: Commands) -> None:
     )
     add_shared(parser, "--reports")
     option(parser, "--title TITLE", "only runs of this matrix or these specs", default="")
-    option(parser, "-n N", f"number of runs (default: {RUNS_SHOWN}; 0: all)", type=int, default=RUNS_SHOWN)
+    option(parser, "-n N", f"number of runs (default: {RUNS_SHOWN}; 0: all)", type=NUMBER, default=RUNS_SHOWN)
     add_shared(parser, "--json")
     actions = parser.add_subparsers(title="tags", metavar="tag|untag")
     tag = add_command(actions, "tag", "tag a run", run="runs:run_tag")
@@ -113,7 +113,7 @@ def add_prune(commands: Commands) -> None:
         "title and always: the latest run, tagged and signed-off runs, their baselines, and runs that may be running.",
     )
     add_shared(parser, "--reports")
-    option(parser, "--keep N", f"runs per title (default: {PRUNE_KEEP})", type=int, default=PRUNE_KEEP)
+    option(parser, "--keep N", f"runs per title (default: {PRUNE_KEEP})", type=NUMBER, default=PRUNE_KEEP)
     option(parser, "--dry-run", "only print what would be removed")
     option(parser, "--unreadable", "also remove runs that are damaged, not readable, or of another version's format")
 
@@ -160,6 +160,6 @@ def add_serve(commands: Commands) -> None:
         description="Serve the reports on 127.0.0.1, for this machine only, until Ctrl-C. /latest/live follows the "
         "newest run.",
     )
-    option(parser, "--port N", f"default: {SERVE_PORT}; 0 picks a free one", type=int, default=SERVE_PORT)
+    option(parser, "--port N", f"default: {SERVE_PORT}; 0 picks a free one", type=whole(0, 65535), default=SERVE_PORT)
     option(parser, "--base-url URL", "address behind a proxy: https://ci.example.org/bootmatrix/", default="")
     add_shared(parser, "--reports")

@@ -7,6 +7,7 @@ from pathlib import Path
 from bootmatrix.cli.arguments import (
     FACTS,
     HOLD,
+    PORT,
     REPEATED,
     RUN_HELP,
     RUNNING,
@@ -74,7 +75,7 @@ def add_run(commands: Commands) -> None:
         "--gdb PORT",
         "let the guest wait for gdb on this port of the loopback (default: 1234); no verdict",
         nargs="?",
-        type=int,
+        type=PORT,
         const=1234,
     )
     add_git_bisect(parser)

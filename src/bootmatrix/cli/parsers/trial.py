@@ -9,6 +9,7 @@ from bootmatrix.cli.arguments import (
     DOWNLOADS,
     FACTS,
     NAMES,
+    PORT,
     REPEATED,
     RUNNING,
     SIZE,
@@ -80,7 +81,7 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--env")
     option(parser, "--service NAME", "for packages: start the program of this unit, which has to stay up")
     option(parser, "--stays TIME", "time that a service has to stay up (default: 10s)")
-    option(parser, "--port N", "TCP port at which a service has to answer", type=int)
+    option(parser, "--port N", "TCP port at which a service has to answer", type=PORT)
     option(parser, "--http PATH", "path that a service has to serve over HTTP, such as /ping")
     add_shared(parser, "--get")
 
