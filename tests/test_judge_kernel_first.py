@@ -221,3 +221,12 @@ def test_a_guest_with_a_fault_has_a_moment_to_end_by_itself() -> None:
     expired = clock.expired(10.0 + 2 * FAULT_GRACE_S)
     assert expired
     assert expired.limit == "fault"
+
+
+def test_a_fault_of_the_guests_after_a_stall_of_the_hosts_is_no_part_of_its_trace() -> None:
+    limits = {"ended_by": "host", "limit": "checks", "limit_phase": "checks", "messages": ()}
+    judgement = judged(LOCKUP.format(26) + BUG.replace("[    2.1", "[   30.1"), starved_s=11.0, **limits)
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reason.startswith("the kernel reported a fault: kernel BUG at lib/x.c:27")
+    starved = "[   30.100000] rcu: rcu_sched kthread starved for 2502 jiffies! g1 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x0\n"
+    assert judged(LOCKUP.format(26) + starved, starved_s=11.0, **limits).verdict is Verdict.INFRA_ERROR

@@ -140,18 +140,18 @@ def find_kernel_faults(transcript: bytes) -> tuple[KernelFault, ...]:
 def _find(transcript: bytes) -> Iterator[KernelFault]:
     counted: Counter[str] = Counter()
     position, line = 0, 1
-    trace_end, fatal_trace = 0, False
+    trace_end, above = 0, None
     banner = STAMPED_BANNER.search(transcript)
     stamped_from = banner.end() if banner else len(transcript)
     for match in _all_patterns().finditer(transcript):
         message = load_messages()[int(str(match.lastgroup).removeprefix("message_"))]
         is_fatal = message.severity == "fail"
-        is_covered = match.start() < trace_end and (fatal_trace or not is_fatal) and message.name != PANIC
+        is_covered = match.start() < trace_end and above is not None and _covers(above, message)
         is_programs = match.start() > stamped_from and not message.unstamped and not STAMPED.search(match[0])
         if is_covered or is_programs or counted[message.name] == MAX_OF_A_KIND:
             continue
         counted[message.name] += 1
-        fatal_trace = is_fatal
+        above = message
         line += transcript.count(b"\n", position, match.start())
         position = match.start()
         trace, trace_end = _trace(transcript, match) if message.trace else ((), match.end())
@@ -164,6 +164,13 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
             trace=trace,
             advice=message.advice,
         )
+
+
+def _covers(above: KernelMessage, message: KernelMessage) -> bool:
+    """Return whether a message in the trace of another is part of it; the host may be the cause of a stall alone."""
+    if above.severity == NOTE or above.stall:
+        return message.severity == NOTE or bool(above.stall and message.stall)
+    return message.name != PANIC
 
 
 def _cause(transcript: bytes, end: int, pattern: str) -> str:
