@@ -210,6 +210,25 @@ def test_a_link_to_a_report_is_told(tmp_path: Path) -> None:
     assert [note for each in found for note in each.notes] == ["/out/last.xml is a link, and not read as a report"]
 
 
+def test_a_report_that_is_another_name_of_a_file_is_read(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("report.xml")
+    link.type, link.linkname = tarfile.LNKTYPE, "0.dat"
+    folder = reports(tmp_path, 0)
+    with tarfile.open(tmp_path / "files/0.tar", "w") as tar:
+        info = tarfile.TarInfo("0.dat")
+        info.size = len(BAD)
+        tar.addfile(info, io.BytesIO(BAD))
+        tar.addfile(link)
+    assert judged(tmp_path, tree_message("/out"), folder)[0] == {"unit: adds": Verdict.FAIL}
+
+
+def test_a_folder_in_the_place_of_a_report_is_no_report(tmp_path: Path) -> None:
+    folder = reports(tmp_path, 0).model_copy(update={"asked": "/out/r.xml", "path": "/out/r.xml"})
+    assert judged(tmp_path, tree_message("/out/r.xml"), folder)[1] == [
+        "unit: /out/r.xml is a folder, not a report of tests"
+    ]
+
+
 def test_a_record_has_the_digest_of_what_was_fetched_whole(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files/0-r.xml.txt").write_bytes(BAD)

@@ -8,7 +8,7 @@ import gzip
 import pytest
 
 from bootmatrix.console.test_output import FailedTests, failed_results, find_failed_tests, is_telling
-from bootmatrix.judge.junit import is_report
+from bootmatrix.judge.junit import foreign_root
 from bootmatrix.judge.result_files import read_files
 from bootmatrix.judge.tap import ParsedResults
 from bootmatrix.model import Bootable, GuestMessage, SubResult, Verdict
@@ -164,11 +164,13 @@ def test_a_rule_or_an_echo_tells_nothing(line: str) -> None:
     ],
 )
 def test_xml_is_junit_by_its_root(data: bytes, is_junit: bool) -> None:
-    assert is_report(data) is is_junit
+    assert (foreign_root(data) == "") is is_junit
 
 
 def test_a_coverage_report_is_no_failure() -> None:
-    assert not [finding for parsed in _files("cov.xml", b"<coverage/>") for finding in parsed.findings]
+    (coverage,) = _files("cov.xml", b"<coverage/>")
+    assert not coverage.findings
+    assert coverage.notes == ("tests: cov.xml is XML of <coverage>, not JUnit's: it decides nothing",)
     assert [finding for parsed in _files("cov.xml", b"<testsuite/>") for finding in parsed.findings]
 
 

@@ -24,6 +24,10 @@ NESTED = (
     b'<testsuites><testsuite name="a"><testsuite name="b"><testcase name="in"><failure/></testcase></testsuite>'
     b"</testsuite></testsuites>"
 )
+FAILED_BY_ATTRIBUTE = (
+    *(b'status="UNRESOLVED"', b'status="segfault"', b'result="KPASS"', b'status="failing"', b'outcome="Failed"'),
+    *(b'state="error"', b'success="False"', b'passed="false"', b'executed="True" success="False"'),
+)
 NOTED = GOOD.replace(b'"a"', b'"a" tests="3"')
 BOMB = b'<!DOCTYPE lolz [<!ENTITY a "aaaa">]><testsuite name="a"><testcase name="&a;"/></testsuite>'
 
@@ -98,6 +102,8 @@ def test_junit_becomes_sub_results() -> None:
         (GOOD.replace(b'name="y"', b'name="y" result="XPASS"'), "unit: x.y: its result is XPASS"),
         (GOOD.replace(b'"a"', b'"a" Failures="1"'), "it counts 1 failures, but no test failed"),
         (BAD.replace(b"failure", b"failed"), "unit: adds: want 3, got 4"),
+        *((GOOD.replace(b'name="y"', b'name="y" ' + said), "unit: x.y: its ") for said in FAILED_BY_ATTRIBUTE),
+        (GOOD.replace(b'name="y"/>', b'name="y"><failure/></testcase>'), "unit: x.y: failed"),
         (b"<testsuite", "is not JUnit's XML"),
         (BOMB, "is not JUnit's XML: it has a document type"),
         (BOMB.decode().encode("utf-16"), "is not JUnit's XML: it has a document type"),
@@ -120,6 +126,7 @@ def test_junit_that_stands_in_the_way(data: bytes, reason: str) -> None:
     [
         (GOOD.replace(b'"a"', b'"a" failures="none"'), "its failures are not a number: none"),
         (GOOD.replace(b'"a"', b'"a" tests="3"'), "expected 3 tests, got 1"),
+        (GOOD.replace(b'name="y"', b'name="y" status="so-so"'), "x.y: its status is so-so, which is not known"),
         (GOOD.replace(b"<testsuites>", b'<testsuites tests="1000000000000">'), "expected 1000000000000 tests, got 1"),
         (
             b'<testsuite tests="1" failures="1"><testcase name="y"><flakyFailure message="first try"/></testcase>'
@@ -145,6 +152,10 @@ def test_totals_that_count_other_things_are_noted(data: bytes, note: str) -> Non
         b'<testcase name="usb" status="disabled"><skipped message="Disabled"/></testcase>',
         b'<testcase name="usb" status="run" result="skipped"/>',
         b'<testcase name="usb" result="Inconclusive"/>',
+        b'<testcase name="usb" status="XFAIL"/>',
+        b'<testcase name="usb" status="expected failure"/>',
+        b'<testcase name="usb" status="UNSUPPORTED"/>',
+        b'<testcase name="usb" outcome="NotExecuted"/>',
     ],
 )
 def test_a_test_that_was_not_run_is_a_skip(case: bytes) -> None:

@@ -19,14 +19,20 @@ BAD = ("failure", "error", "fail", "failed", "rerunfailure", "rerunerror")
 """Elements of a failed test; the last two (Maven Surefire) of one that failed in each rerun."""
 FLAKY = ("flakyfailure", "flakyerror")
 """Elements of a test that failed first and passed in a rerun."""
-STATUSES = ("status", "result")
+STATUSES = ("status", "result", "outcome", "state", "success", "passed")
+GOOD_STATUS = re.compile("run|executed|completed?|done|finished|ok(ay)?|pass(ed|ing)?|succe(ss|eded|ssful)|true|fixed")
+"""Values of these attributes, without punctuation. Others are noted."""
 BAD_STATUS = re.compile(
-    "fail(ed|ure)?|error(ed)?|broken|crash(ed)?|abort(ed)?|interrupted|incomplete|cancell?ed|time(d)?out|killed"
-    "|panic(ked)?|exception|unsuccessful|n(ot)?ok|ko|xpass|dmesgfail|unexpected(pass|success)"
+    "fail(ed|ure|ing)?|error(ed)?|broken|crash(ed)?|segfault(ed)?|coredump(ed)?|abort(ed)?|interrupted|incomplete"
+    "|cancell?ed|time(d)?out|killed|panic(ked)?|exception|unsuccessful|unresolved|n(ot)?ok|ko|[kx]pass|dmesgfail"
+    "|unexpected(pass|success)?|regression|false"
 )
-"""Values of these attributes, without punctuation, which some writers set instead of an element."""
-SKIP_STATUS = re.compile("notrun|disabled|skip(ped)?|ignored|pending|suppressed|inconclusive")
-"""The same for skipped tests, by GoogleTest, CTest and others."""
+"""The same for failed tests, which some writers set instead of an element."""
+SKIP_STATUS = re.compile(
+    "notrun|didnotrun|notexecuted|disabled|skip(ped)?|ignored|pending|suppressed|inconclusive|untested|unsupported|blocked"
+    "|deselected|excluded|filtered|na|[kx]fail(ed)?|(expected|known|assumption)fail(ed|ure)"
+)
+"""The same for skipped tests, by GoogleTest, CTest, DejaGnu and others."""
 FAILURES = ("failures", "errors", "failed")
 """Totals of a suite's failed tests."""
 TOTAL = re.compile(r"\+?([0-9]{1,18}|[0-9]{1,3}(?:[,' \u00a0\u202f][0-9]{3}){1,5})(?:\.0*)?", re.ASCII)
@@ -115,7 +121,7 @@ class JUnitReport:
         if name in SUITES:
             return self._begin_suite(attributes)
         if name == "testcase":
-            self._cases.append(_case(attributes))
+            self._cases.append(self._begin_case(attributes))
             return self._cases[-1]
         if name in BAD:
             self._fail(attributes)
@@ -131,6 +137,18 @@ class JUnitReport:
         failed = any(_status(attributes.get(key, "")) is Verdict.FAIL for key in STATUSES)
         self._suites.append(JUnitSuite(self._total(attributes, "tests"), failures, int(failed)))
         return self._suites[-1]
+
+    def _begin_case(self, attributes: dict[str, str]) -> JUnitCase:
+        name = ".".join(part for part in (attributes.get("classname"), attributes.get("name")) if part)[:MAX_NAME]
+        said = [(key, attributes[key]) for key in STATUSES if key in attributes]
+        for verdict in (Verdict.FAIL, Verdict.SKIP):  # a writer may say both
+            for key, status in said:
+                if _status(status) is verdict:
+                    return JUnitCase(name, verdict, f"its {key} is {status[:MAX_NAME]}")
+        for key, status in said:
+            if _status(status) is None:
+                _keep(self.notes, f"{name}: its {key} is {status[:MAX_NAME]}, which is not known")
+        return JUnitCase(name)
 
     def _total(self, attributes: dict[str, str], key: str) -> int:
         """Return an optional total of a suite; 0 if it is missing or no number."""
@@ -182,15 +200,15 @@ def read_report(data: bytes) -> JUnitReport:
     return report
 
 
-def is_report(data: bytes) -> bool:
-    """Return whether XML is JUnit's; a coverage report is just a file.
+def foreign_root(data: bytes) -> str:
+    """Return the root of XML that is not JUnit's, such as a coverage report; else empty.
 
     Data that is not XML counts as a damaged report, and so does XML with entities before its root.
     """
     roots: list[str] = []
     parser = ParserCreate(namespace_separator="}")
     parser.EntityDeclHandler = _refuse_entity
-    parser.StartElementHandler = lambda tag, _: roots.append(_local(tag))
+    parser.StartElementHandler = lambda tag, _: roots.append(tag.rpartition("}")[2])
     try:
         for start in range(0, len(data), CHUNK_BYTES):
             parser.Parse(data[start : start + CHUNK_BYTES])
@@ -198,7 +216,7 @@ def is_report(data: bytes) -> bool:
                 break
     except (ExpatError, ValueError, LookupError):
         pass
-    return not roots or roots[0] in SUITES
+    return roots[0] if roots and roots[0].lower() not in SUITES else ""
 
 
 def _refuse_entity(*_: object) -> None:
@@ -210,19 +228,11 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2].lower()
 
 
-def _case(attributes: dict[str, str]) -> JUnitCase:
-    name = ".".join(part for part in (attributes.get("classname"), attributes.get("name")) if part)[:MAX_NAME]
-    said = [(key, attributes[key]) for key in STATUSES if key in attributes]
-    for verdict in (Verdict.FAIL, Verdict.SKIP):  # a writer may say both
-        for key, status in said:
-            if _status(status) is verdict:
-                return JUnitCase(name, verdict, f"its {key} is {status[:MAX_NAME]}")
-    return JUnitCase(name)
-
-
 def _status(value: str) -> Verdict | None:
+    """Return what a status means; None if it is not known."""
     word = re.sub(r"[\W_]+", "", value.lower())
-    return Verdict.FAIL if BAD_STATUS.fullmatch(word) else Verdict.SKIP if SKIP_STATUS.fullmatch(word) else None
+    patterns = {Verdict.PASS: GOOD_STATUS, Verdict.FAIL: BAD_STATUS, Verdict.SKIP: SKIP_STATUS}
+    return next((verdict for verdict, pattern in patterns.items() if pattern.fullmatch(word)), None)
 
 
 def _words(attributes: dict[str, str]) -> str:

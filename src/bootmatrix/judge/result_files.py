@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-from bootmatrix.judge.junit import UnreadableReport, is_report, read_report
-from bootmatrix.judge.tap import MAX_RESULTS, ParsedResults, parse
+from bootmatrix.judge.junit import UnreadableReport, foreign_root, read_report
+from bootmatrix.judge.tap import MAX_NAME, MAX_RESULTS, ParsedResults, parse
 from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Outcome, Verdict
 from bootmatrix.model.verdict import Finding, piece
 
@@ -159,29 +159,37 @@ def _read_fetched(sent: SentFile, files: Sequence[CollectedFile], read: FileRead
 
 
 def _read_saved(file: CollectedFile, read: FileReader) -> Iterator[ParsedResults]:
+    if file.is_tree and _is_report(file.path):
+        reason = f"{file.container}: {file.path} is a folder, not a report of tests"
+        yield ParsedResults((), (Finding(Verdict.FAIL, reason),))
     with read(file.file) as saved:
-        if not file.is_tree:
-            if _is_report(file.path):
-                data = saved.read(MAX_REPORT_BYTES)
-                yield _parse(SentFile(file.container, file.path, data, file.size_bytes))
-            return
-        count = 0
-        with tarfile.open(fileobj=saved, mode="r|", errors="surrogateescape", encoding="utf-8") as archive:
-            for member in archive:
-                path = f"{file.path}/{member.name}".encode("utf-8", "replace").decode()
-                if not _is_report(member.name) or member.isdir() or member.islnk():  # a second name of a file
-                    continue
-                if not member.isreg():
-                    yield ParsedResults((), (), (f"{path} is a link, and not read as a report",))
-                    continue
-                count += 1
-                if count > MAX_REPORTS:
-                    reason = f"{file.container}: {file.path} has more than {MAX_REPORTS} reports: {path} was not read"
-                    yield ParsedResults((), (Finding(Verdict.FAIL, reason, (), "Merge them, or name some of them."),))
-                    return
-                source = archive.extractfile(member)
-                assert source
-                yield _parse(SentFile(file.container, path, source.read(MAX_REPORT_BYTES), member.size))
+        if file.is_tree:
+            yield from _read_tree(file, saved)
+        elif _is_report(file.path):
+            yield _parse(SentFile(file.container, file.path, saved.read(MAX_REPORT_BYTES), file.size_bytes))
+
+
+def _read_tree(file: CollectedFile, saved: BinaryIO) -> Iterator[ParsedResults]:
+    """Parse the reports of a tree, each once. A report may be the second name of a file of another kind."""
+    count = 0
+    files: dict[str, tarfile.TarInfo] = {}
+    with tarfile.open(fileobj=saved, mode="r:", errors="surrogateescape", encoding="utf-8") as archive:
+        for member in archive:
+            path = f"{file.path}/{member.name}".encode("utf-8", "replace").decode()
+            content = files[member.name] = files.get(member.linkname, member) if member.islnk() else member
+            if not _is_report(member.name) or member.isdir() or (member.islnk() and _is_report(member.linkname)):
+                continue
+            if not content.isreg():
+                yield ParsedResults((), (), (f"{path} is a link, and not read as a report",))
+                continue
+            count += 1
+            if count > MAX_REPORTS:
+                reason = f"{file.container}: {file.path} has more than {MAX_REPORTS} reports: {path} was not read"
+                yield ParsedResults((), (Finding(Verdict.FAIL, reason, (), "Merge them, or name some of them."),))
+                return
+            source = archive.extractfile(content)
+            assert source
+            yield _parse(SentFile(file.container, path, source.read(MAX_REPORT_BYTES), content.size))
 
 
 def _is_report(path: str) -> bool:
@@ -205,8 +213,11 @@ def _find_missing(sent: FileCounts, missing: FileCounts, bootable: Bootable) -> 
 
 def _parse(file: SentFile) -> ParsedResults:
     suffix = PurePosixPath(file.path).suffix.lower()
-    is_junit = suffix == ".xml" and (not file.data or is_report(file.data))
-    reader = _parse_junit if is_junit else _parse_tap if suffix == ".tap" else None
+    root = foreign_root(file.data or b"") if suffix == ".xml" else ""
+    if root:
+        note = f"{file.container}: {file.path} is XML of <{root[:MAX_NAME]}>, not JUnit's: it decides nothing"
+        return ParsedResults((), (), (note,))
+    reader = {".xml": _parse_junit, ".tap": _parse_tap}.get(suffix)
     if reader is None:
         return ParsedResults()
     if file.is_cut:
@@ -232,7 +243,7 @@ def _parse_junit(file: SentFile) -> ParsedResults:
     name = f"{file.container}: {file.path}"
     results = [test.model_copy(update={"name": f"{file.container}: {test.name}"}) for test in report.results]
     failed = [test for test in results if test.verdict is Verdict.FAIL]
-    findings = [Finding(Verdict.FAIL, f"{test.name}: {test.detail}"[:400]) for test in failed[:5]]
+    findings = [Finding(Verdict.FAIL, f"{test.name}: {test.detail or 'failed'}"[:400]) for test in failed[:5]]
     findings += [Finding(Verdict.FAIL, f"{name}: {fault}") for fault in report.faults]
     if not results:
         findings.append(Finding(Verdict.FAIL, f"{name} has no tests"))
