@@ -91,6 +91,8 @@ RECORDS = r"""
 3,1,10,-;an error\x0aof two lines\n SUBSYSTEM=acpi
 4,2,20,-;a warning
 6,3,30,-;    not ok 1 example
+6,3,30,-;1..2\x0aok 1\x0a    not ok 2 example
+6,3,30,-;1..2\x0anot okay
 14,4,40,-;read up to here: MARK
 15,5,50,-;behind it
 """
@@ -105,7 +107,8 @@ STRANGE = (
 )
 WHOLE = (
     r"3,1,10,-;an\x20error\x0aof\x20two\x20lines 4,2,20,-;a\x20warning "
-    r"6,3,30,-;\x20\x20\x20\x20not\x20ok\x201\x20example"
+    r"6,3,30,-;\x20\x20\x20\x20not\x20ok\x201\x20example "
+    r"6,3,30,-;1..2\x0aok\x201\x0a\x20\x20\x20\x20not\x20ok\x202\x20example"
 )
 
 
@@ -167,6 +170,19 @@ TAP = (
     b"\x1b]0;title\anot ok 7",
     b"\x1b]0;title\x1b\\not ok 8",
     b"\x1bcok",
+    b"\0ok",
+    b"\0n\0o\0t\0 \0o\0k",
+    b"building\b\b\bnot ok 12",
+    b"\fok",
+    b"\xc2\xa0not\xc2\xa0ok 13",
+    b" \xef\xbb\xbfnot ok 14",
+    b"n\x1b[1mot o\x1b[mk 15",
+    b"50%\x1b[1Gnot ok 16",
+    b"\x1bPq#0\x1b\\not ok 17",
+    b"not  ok: 18",
+    b"bail out! \x1b[1mno disk",
+    b"1\x1b[m..2",
+    b"tap Version 13",
 )
 NOT_TAP = (
     b"",
@@ -182,7 +198,10 @@ NOT_TAP = (
     b"\x1b]not ok",
     b"\x1b(",
     b"not ",
-    b"\0ok",
+    b"ok: 1",
+    b"OK 1",
+    b"\x1b[31mnot okay\x1b[m",
+    b"\xe2\x9c\x93 takes a token",
 )
 
 

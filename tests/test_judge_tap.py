@@ -17,6 +17,21 @@ from bootmatrix.model import Judgement, Verdict
 from fake_qemu import TEXTS
 from guests import make_bootable, make_machine, make_messages, make_outcome
 
+INVISIBLE_STARTS = (
+    *("\0", "\a", "\b", "\v", "\f", "\x0e", "\x1f", "\x7f", "\x85", "\xa0", "\u3000", "\u200b", "\u2028", " \ufeff"),
+    *(
+        "...\b\b\b",
+        "50%\x1b[1G",
+        "50%\x1b[2K\x1b[1G",
+        "\x1b[2;1H",
+        "\x1bE",
+        "\x1bPq\x1b\\",
+        " " * 1001,
+        "\x1bktitle\x1b\\",
+    ),
+)
+"""Before a result that begins a line of a terminal."""
+
 
 def packed(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
@@ -82,6 +97,13 @@ def test_each_line_is_a_result() -> None:
         ("1..3\nok 1\nok\n", "expected 3 results, got 2"),
         ("  TAP version 13\n  ok 1 - of nothing\n", "no plan: results may be missing"),
         ("1..2\rok 1\rnot ok 2 - on an old line\r", "not ok: on an old line"),
+        *((f"ok 1\n{start}not ok 2 - a\n", "not ok: a") for start in INVISIBLE_STARTS),
+        ("1..1\nok 1\fbail out! \x1b[1mno disk\n", "bailed out: no disk"),
+        ("not  ok\nok\n", "not ok: test 1"),
+        ("not ok: a\nok\n", "not ok: : a"),
+        ("1..2\0\nok 1\n", "expected 2 results, got 1"),
+        ("tap  Version 13 # of prove\nok 1\n", "no plan: results may be missing"),
+        ("\ufffd\ufffd1\0.\0.\0002\0\n\0o\0k\0\n", "expected 2 results, got 1"),
     ],
 )
 def test_a_fault_in_it_is_no_pass(text: str, fault: str) -> None:
@@ -111,6 +133,8 @@ def test_a_fault_in_it_is_no_pass(text: str, fault: str) -> None:
         "    # with_parameters: pass:1 fail:0 skip:1 total:2\n    ok 2 with_parameters\n# pass:2\nok 1 example\n",
         "1..10 is the range that is allowed\nall is well\n",
         "1..3, or 1..4\nok then\n# 1..3 would be too few\n# 1..5\n",
+        f"1..1\nnot ok 1 - {'a ' * 5000}# TODO later\n",
+        "1..1\nok 1 - a\nNOT OK means not tested; OK, then\nok: all\n",
         "1..2\nnot ok 1 - a # XFAIL not yet\nok 2 - b # xfail it works after all\n",
         "1..2\nnot ok 1 - a # todo\nnot ok 2 # TODO: later\n",
         "1..1\nnot ok 1 - a # b # TODO later\n",

@@ -38,15 +38,20 @@ static bool take_number(char **text, int64_t *number)
 	return true;
 }
 
-/* A failure of the kernel's own tests (KTAP). */
+/* A failure of the kernel's own tests (KTAP), in any line of a record. */
 static bool is_failed_test(const char *line)
 {
+	static const char line_end[] = "\\x0a";
 	const char *text = strchr(line, ';');
 
-	if (text == NULL)
-		return false;
-	text += 1 + strspn(text + 1, " ");
-	return strncmp(text, "not ok ", 7) == 0;
+	while (text) {
+		text += *text == ';' ? 1 : strlen(line_end);
+		text += strspn(text, " ");
+		if (strncmp(text, "not ok ", 7) == 0)
+			return true;
+		text = strstr(text, line_end);
+	}
+	return false;
 }
 
 /* Append a record to a list, its blanks escaped as the kernel escapes unprintable characters. */

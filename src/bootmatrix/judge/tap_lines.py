@@ -13,16 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-MAX_LINE = 1000
-
-PREFIX = re.compile(r"(?:[ \t]|# )*")
+PREFIX = re.compile(r"(?:\s|# )*")
 """Indentation of a subtest: blanks, or `# ` from a runner that quotes the output of a test."""
 INVISIBLE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z^-~\\]|^\ufeff", re.MULTILINE
+    r"\x1b\[[0-?]*[ -/]*[@-DI-_a-ceg-~]|\x1b[]PX^_k][^\x07\x1b\n]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-CF-LN-Z^-bd-~\\]"
+    "|[\0\xad\u200b-\u200f\u2060\ufeff\ufffd]"
 )
-"""Colours around a result, and the byte order mark of a file."""
-LINE_END = re.compile(r"\r\n|\n|\r")
-RESULT = re.compile(r"(?P<bad>not )?ok(?=\s|$)\s*(?:(?P<number>[0-9]{1,9})(?=[\s-]|$))?\s*(?P<rest>.*)")
+"""Colours and titles; characters without a width; what is left of UTF-16."""
+LINE_END = re.compile("\r\n|\x1b\\[[0-?]*[ -/]*[E-Hdf`]|\x1b[DEMc]|[\1-\b\n-\x1f\x7f-\x9f\u2028\u2029]")
+"""A terminal begins anew after a control character or a move of the cursor."""
+RESULT = re.compile(r"(?:(?P<bad>not\s+ok\b)|ok(?=\s|$))\s*(?:(?P<number>[0-9]{1,9})(?=[\s-]|$))?\s*(?P<rest>.*)")
+"""`not ok` ends with the word, as for prove; `ok, then` is prose."""
 MAX_DIGITS = 18
 """A plan of more is cut: no output fulfils it either way."""
 PLAN = re.compile(
@@ -30,8 +31,8 @@ PLAN = re.compile(
     re.IGNORECASE,
 )
 """Only a remark may follow a plan's number: `1..10 is the range` is prose."""
-VERSION = re.compile(r"K?TAP version [0-9]{1,4}$")
-BAIL = re.compile(r"Bail out!\s*(?P<reason>.*)")
+VERSION = re.compile(r"K?TAP\s+version\s+[0-9]{1,4}(?:\s*#.*)?$", re.IGNORECASE)
+BAIL = re.compile(r"Bail out!\s*(?P<reason>.*)", re.IGNORECASE)
 DIRECTIVE = re.compile(
     r"(?:^|(?<=\s))#\s*(?P<word>skip(?:ped)?|todo|xfail)(?![\w-])[:\s]*(?P<reason>.*)", re.IGNORECASE
 )
@@ -74,7 +75,7 @@ class _Raw:
 
 def read_lines(text: str) -> Iterator[TapLine]:
     """Yield the lines of TAP in a text, without those in YAML blocks."""
-    lines = [_raw(line[:MAX_LINE].rstrip()) for line in LINE_END.split(INVISIBLE.sub("", text))]
+    lines = [_raw(line.rstrip()) for line in LINE_END.split(INVISIBLE.sub("", text))]
     blocks = _Blocks(lines)
     result_indent: int | None = None
     at = 0
