@@ -56,3 +56,8 @@ def test_a_number_is_in_digits_and_within_its_limits(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="must be a number from 1 to 65535"):
         PORT(text)
     assert PORT("65535") == 65535
+
+
+@pytest.mark.parametrize("words", [("--shard", ""), ("--baseline=",), ("--cache", "")])
+def test_an_option_whose_variable_is_not_set_is_refused(tool: Tool, words: tuple[str, ...]) -> None:
+    refused(tool("matrix", "hello", "--arch", "x86_64", *words), f"{words[0].removesuffix('=')}: the value is empty")
