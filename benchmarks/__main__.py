@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import beside, guests, history, kept, scale
+from benchmarks import beside, guests, history, kept, many_machines, scale
 from benchmarks.agent import agent
+from benchmarks.bare_host import bare_host
 from benchmarks.build import build
 from benchmarks.build_memory import build_memory
 from benchmarks.ci_job import ci_job
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.fragments import fragments
 from benchmarks.large import render_in_a_process, write_large
-from benchmarks.many_machines import many_machines
 from benchmarks.own_kernel import ARCHIVE
 from benchmarks.pages import open_and_filter
 from benchmarks.peers import known_archs
@@ -310,7 +310,11 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "history": look_back,
     "ci": ci_job,
     "tries": tries,
-    "hosts": many_machines,
+    "hosts-rate": many_machines.rate,
+    "hosts-speedup": many_machines.speedup,
+    "hosts-memory": many_machines.memory,
+    "hosts-beside": many_machines.dask_beside_local,
+    "hosts-bare": bare_host,
     "fragments": fragments,
     "planted": planted,
     "kernel-loop": loop,

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from benchmarks import guests
 from benchmarks.results import Result
-from bootmatrix.assembly.image.builder import EPOCH_S, image_tree
-from bootmatrix.assembly.tree import write_tar
+from bootmatrix.assembly.image.builder import image_tree
+from bootmatrix.assembly.tree import EPOCH_S, write_tar
 from bootmatrix.assembly.userland import fetch_images
 from bootmatrix.cell.run import RunContext
 from bootmatrix.model import Cell, StoredImage
