@@ -114,7 +114,10 @@ def _split_command(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _check_values(words: list[str]) -> None:
-    """Raise InputError if an option has an empty value, as of a variable that is not set."""
+    """Raise InputError if an option has an empty value.
+
+    It may be that of a variable that is not set.
+    """
     for word, value in pairwise([*words, "-"]):
         if word.startswith("--") and (value == "" if "=" not in word else word.endswith("=")):
             raise InputError(f"{word.removesuffix('=')}: the value is empty")

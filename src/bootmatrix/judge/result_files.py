@@ -170,7 +170,10 @@ def _read_saved(file: CollectedFile, read: FileReader) -> Iterator[ParsedResults
 
 
 def _read_tree(file: CollectedFile, saved: BinaryIO) -> Iterator[ParsedResults]:
-    """Parse the reports of a tree, each once. A report may be the second name of a file of another kind."""
+    """Parse the reports of a tree, each once.
+
+    A report may be the second name of a file of another kind.
+    """
     count = 0
     files: dict[str, tarfile.TarInfo] = {}
     with tarfile.open(fileobj=saved, mode="r:", errors="surrogateescape", encoding="utf-8") as archive:
