@@ -7,9 +7,11 @@ import random
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,7 +126,60 @@ def test_an_index_that_is_a_link_is_not_followed(reports: Path, tmp_path: Path) 
     assert elsewhere.read_text() == "precious"
 
 
-@pytest.mark.parametrize("name", [index.LOCK_FILE, f"{INDEX_FILE}-journal"])
+SUPER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+def test_no_journal_of_somebody_else_is_played_back(reports: Path, tmp_path: Path) -> None:
+    """A journal may name another one, which SQLite removes in the end, whatever file it is."""
+    everything(reports)
+    precious, file = tmp_path / "precious.txt", reports / INDEX_FILE
+    precious.write_text("precious")
+    with sqlite3.connect(file, isolation_level=None) as connection:
+        connection.executescript("PRAGMA cache_size=1; BEGIN IMMEDIATE; CREATE TABLE x (y)")
+        connection.executemany("INSERT INTO x VALUES (?)", [("x" * 3000,)] * 100)
+        pages, journal = file.read_bytes(), file.with_name(index.JOURNALS[0]).read_bytes()
+        connection.execute("ROLLBACK")
+    name = str(precious).encode()
+    end = struct.pack(f">I{len(name)}sII", 0, name, len(name), sum(name)) + SUPER_JOURNAL_MAGIC
+    file.write_bytes(pages)
+    file.with_name(index.JOURNALS[0]).write_bytes(journal + end)
+    assert same(reports)
+    assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TRIGGER lie AFTER INSERT ON results BEGIN UPDATE results SET verdict = 'pass', standing = 'good'; END",
+        "INSERT INTO results SELECT cell, '2026', 1 + (SELECT max(id) FROM runs), 'x/y/z', verdict, standing, 0, 0, 0,"
+        " 0, 0 FROM results LIMIT 1",
+        "PRAGMA journal_mode=WAL",
+    ],
+)
+def test_an_index_that_somebody_prepared_is_made_again(
+    reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Of their own runs it says the truth, and of those that come it lies."""
+    monkeypatch.setenv("BOOTMATRIX_CACHE", str(tmp_path / "theirs"))
+    everything(reports)
+    with closing(sqlite3.connect(reports / INDEX_FILE)) as connection:
+        connection.execute(change)
+        connection.commit()
+    monkeypatch.setenv("BOOTMATRIX_CACHE", str(tmp_path / "cache"))
+    write_dated(reports, 9, mixed_records())
+    assert same(reports)
+    with closing(sqlite3.connect(reports / INDEX_FILE)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_without_a_cache_the_index_is_not_kept(reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("BOOTMATRIX_CACHE", str(tmp_path / "cache"))
+    assert same(reports)
+    assert not (reports / INDEX_FILE).exists()
+
+
+@pytest.mark.parametrize("name", [index.LOCK_FILE, *index.JOURNALS])
 def test_no_link_beside_the_index_is_written_through(reports: Path, tmp_path: Path, name: str) -> None:
     assert same(reports)
     elsewhere = tmp_path / "elsewhere"
