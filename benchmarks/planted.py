@@ -82,7 +82,7 @@ BUGS = (
     Bug(
         "initcall that waits for ever",
         "hang",
-        r"the guest hangs in phase boot: .*initcall planted_init\+0x\S+ did not return; CPU 0 at \w*idle",
+        r"the guest hangs in phase boot: .*initcall planted_init\+0x\S+ did not return; CPU 0 at \w*(?:idle|halt)",
         "planted=wait",
     ),
     Bug(
@@ -95,7 +95,7 @@ BUGS = (
     Bug(
         "init that sleeps",
         "hang",
-        r"the guest hangs in phase boot: .*by a second boot: all initcalls returned; CPU 0 at \w*idle",
+        r"the guest hangs in phase boot: .*; init \(busybox\) sleeps in \w*sleep.*: all initcalls returned; CPU 0 at ",
         has_own_init=True,
     ),
 )
