@@ -14,7 +14,7 @@ from bootmatrix.assembly.kernel.options import Purpose, parse_purposes
 
 ARCHS = ("x86_64", "aarch64", "s390x")
 HELLO = "specs/hello.yml"
-KUNIT_TESTS = ("KUNIT_EXAMPLE_TEST", "LIST_KUNIT_TEST")
+KUNIT_TESTS = ("KUNIT_EXAMPLE_TEST",)
 
 
 def fragments(args: argparse.Namespace) -> Iterator[Result]:

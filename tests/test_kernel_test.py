@@ -49,6 +49,14 @@ def test_the_tree_says_which_architectures(source: Path, tmp_path: Path) -> None
     assert yaml.safe_load(one.read_text(encoding="utf-8"))["arch"] == ["x86_64"]
 
 
+@pytest.mark.parametrize("target", ["aarch32", "arm64", "aarch64/virt@max"])
+def test_programs_of_32_bits_and_other_names_of_an_architecture(source: Path, tmp_path: Path, target: str) -> None:
+    matrix, _ = prepare_kernel_test(source, KernelTestRequest(), PROFILES, arch=(target,), cache=tmp_path / "cache")
+    (profile,) = yaml.safe_load((matrix.parent / "kernels.yml").read_text(encoding="utf-8"))["kernels"]["linux"]
+    assert profile == ("aarch32" if target == "aarch32" else "aarch64")
+    assert yaml.safe_load(matrix.read_text(encoding="utf-8"))["arch"] == [target]
+
+
 def test_the_project_is_valid_and_needs_no_container_runtime(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

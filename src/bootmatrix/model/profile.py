@@ -336,6 +336,11 @@ class Profile(Model):
         """Return whether all kernels are another architecture's."""
         return all(source.architecture not in {None, self.names.debian} for source in self.kernels.values())
 
+    def kernel_architectures(self, board: str) -> set[str]:
+        """Return Debian's names of the architectures of a machine's kernels."""
+        own = self.machine(board).kernels
+        return {self.kernel_architecture(source) for source in (self.kernels if own is None else own).values()}
+
     def kernel_architecture(self, source: KernelSource) -> str:
         """Return Debian's name of a kernel's architecture."""
         return source.architecture or self.names.debian

@@ -14,6 +14,7 @@ from bootmatrix.assembly.kernel.probe import form_of, page_kib_of
 from bootmatrix.assembly.kernel.wrappers import start_of
 from bootmatrix.errors import BootmatrixError, InputError
 from bootmatrix.load.data_paths import arch_folders, named_files
+from bootmatrix.load.facts import Target
 from bootmatrix.load.kernels import check_new
 from bootmatrix.load.profile import find_machine
 from bootmatrix.model import KernelPart, Profile
@@ -58,14 +59,15 @@ def prepare_kernel_test(  # noqa: PLR0913  (as for a trial, and the targets)
         raise InputError(f"{source}: not a kernel", "Name a kernel's build tree, after make, or a file of one.")
     found = list(_architectures(source, kind, profiles))
     targets = arch or [profile.name for profile in found]
-    chosen = list(dict.fromkeys(target.partition("/")[0].partition("@")[0] for target in targets))
-    _check_targets(source, chosen, found, profiles)
-    name = _kernel_name(source, [profiles[one] for one in chosen])
+    machines = [find_machine(profiles, target) for target in targets]
+    _check_machines(source, machines, found)
+    chosen = {profile.name: profile for profile, _ in machines}
+    name = _kernel_name(source, chosen.values())
     part = {"kind": kind, "path": str(source.resolve())}
     page_kib = page_kib_of((source / tree.CONFIG).read_bytes()) if kind == "tree" else 4
     entry: dict[str, Any] = {"parts": [part], **({"page_kib": page_kib} if page_kib != 4 else {})}
     size = request.keys.get("resources", {})
-    if not size.get("cpus") and _can_race(targets, profiles):
+    if not size.get("cpus") and _can_race(machines):
         request = replace(request, keys={**request.keys, "resources": {**size, "cpus": RACING_CPUS}})
     matrix, notes = keep_project(
         NAME, lambda draft: write_kernel_test(draft, request, name, dict.fromkeys(chosen, entry), targets), cache, save
@@ -75,26 +77,22 @@ def prepare_kernel_test(  # noqa: PLR0913  (as for a trial, and the targets)
     return matrix, notes
 
 
-def _can_race(targets: Iterable[str], profiles: Mapping[str, Profile]) -> bool:
+def _can_race(machines: Iterable[Target]) -> bool:
     """Return whether this host has cores for two CPUs, and all machines take as many."""
-    machines = [find_machine(profiles, target) for target in targets]
     boards = [profile.machine(board) for profile, board in machines]
     return available_cores() >= RACING_CPUS and all((board.max_cpus or board.cpus) >= RACING_CPUS for board in boards)
 
 
-def _check_targets(
-    source: Path, chosen: Iterable[str], found: Sequence[Profile], profiles: Mapping[str, Profile]
-) -> None:
+def _check_machines(source: Path, machines: Iterable[Target], found: Sequence[Profile]) -> None:
     if not found:
         raise InputError(
             f"{source}: no kernel of a known architecture", "Has make finished? 'bootmatrix arch' lists them."
         )
-    for name in chosen:
-        if name not in profiles:
-            raise InputError(f"unknown architecture {name!r}", "'bootmatrix arch' lists them.")
-        if profiles[name].names.debian not in {profile.names.debian for profile in found}:
+    known = {profile.names.debian for profile in found}
+    for profile, board in machines:
+        if known.isdisjoint(profile.kernel_architectures(board)):
             has = ", ".join(profile.name for profile in found)
-            raise InputError(f"{source}: not a kernel for {name}: it is one for {has}")
+            raise InputError(f"{source}: not a kernel for {profile.name}: it is one for {has}")
 
 
 def _architectures(source: Path, kind: str, profiles: Mapping[str, Profile]) -> Iterator[Profile]:
