@@ -62,7 +62,7 @@ def test_a_single_spec_without_a_container_is_bad_input(capsys: pytest.CaptureFi
 def test_it_can_be_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "zero.matrix.yml", "--allow-empty"]) == EXPECTED
     assert main(["matrix", "zero.matrix.yml", "--allow-empty"]) == EXPECTED
-    assert "No cell was run" in capsys.readouterr().out
+    assert "No cell was tested" in capsys.readouterr().out
     run = load_run(Path("reports/latest").resolve())
     assert run.is_good
     assert b"<error" not in render("junit", ReportContext(run, lambda _: b""))

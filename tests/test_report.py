@@ -357,7 +357,7 @@ def test_the_terminal_gets_the_table_and_each_reason() -> None:
 
 def test_a_run_of_nothing_has_no_table() -> None:
     text = printed(make_run([], interrupted=True))
-    assert "No cell was run, interrupted" in text
+    assert "No cell was tested, interrupted" in text
     assert "spec" not in text
 
 

@@ -442,6 +442,6 @@ def test_a_report_of_nothing_is_a_report(browser: Chrome, tmp_path: Path) -> Non
     assert load_run(folder) == run
     complaints(browser)
     show(browser, folder / "report.html")
-    assert text(browser, "h1") == "No cell was run; interrupted"
+    assert text(browser, "h1") == "No cell was tested; interrupted"
     assert "No cell has a result." in text(browser, "body")
     assert complaints(browser) == []

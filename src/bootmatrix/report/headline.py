@@ -74,7 +74,7 @@ def places(records: Collection[Record], few: int = 1) -> str:
 
 def _share(good: int, tried: int) -> str:
     if not tried:
-        return "No cell was run"
+        return "No cell was tested"
     if good == tried:
         return "1 cell as expected" if tried == 1 else f"All {tried} cells as expected"
     return f"{good} of {tried} cell{'' if tried == 1 else 's'} as expected"

@@ -68,7 +68,7 @@ def headline(records: Iterable[Record], incomplete: str) -> str:
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
     wrong = sum(not record.expected for record in tried)
     if not tried:
-        words = "No cell was run"
+        words = "No cell was tested"
     elif wrong:
         words = f"{wrong} of {len(tried)} cells not as expected"
     else:
