@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bootmatrix.cli.main import main
-from bootmatrix.model import Diagnostic, Evidence, KernelFault, Record, Run, SubResult, Verdict
+from bootmatrix.model import Diagnostic, Evidence, KernelFault, KernelPart, Record, Run, SubResult, Verdict
 from bootmatrix.model.record import ResultFile
 from bootmatrix.report.cell_parts import command_line, facts
-from bootmatrix.report.cell_view import CellContext, CellView
+from bootmatrix.report.cell_view import CellContext, CellView, advice_of
 from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
 from bootmatrix.report.headline import date_words
 from bootmatrix.report.junit import render_junit
@@ -435,3 +435,15 @@ def test_dates_are_as_people_write_them() -> None:
     assert date_words("soon\n<b>") == "soon <b>"
     record = make_record(make_cell("x86_64"))
     assert dict(facts(record))["Started"] == date_words(record.started_at) != record.started_at
+
+
+def test_the_command_of_a_custom_kernel_finds_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOTMATRIX_KERNELS", "/my files/kernels.yml")
+    record = make_record(make_cell("aarch64"), Verdict.FAIL, advice="'bootmatrix run --shell' opens a shell.")
+    assert advice_of(record).startswith("'bootmatrix run specs/influxdb")
+    assert record.kernel
+    own = record.kernel.model_copy(update={"parts": (KernelPart(kind="tree", path="linux"),)})
+    custom = record.model_copy(update={"kernel": own})
+    assert advice_of(custom).startswith("'env 'BOOTMATRIX_KERNELS=/my files/kernels.yml' bootmatrix run specs/influxdb")
+    monkeypatch.delenv("BOOTMATRIX_KERNELS")
+    assert advice_of(custom) == advice_of(record)

@@ -1,7 +1,8 @@
-"""View of one cell. Pure, except that its console is read on access."""
+"""View of one cell. Pure, except for its console, and kernels.yml's place."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ from bootmatrix.report.product import ContentsView, product_lines, product_words
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration
 
+KERNELS = "BOOTMATRIX_KERNELS"
+"""The variable with the place of kernels.yml, without which a command finds no custom kernel."""
 PAGE_FILE = "cell.html"
 """File name of a cell's page, beside its record."""
 
@@ -336,7 +339,9 @@ def run_command(record: Record) -> tuple[str, ...]:
     """Return the command that boots the cell again."""
     cell = record.cell
     more = (f"--qemu-args={shlex.join(cell.qemu_args)}",) if cell.qemu_args else ()
-    return ("bootmatrix", "run", cell.spec, "--arch", cell.target, "--kernel", cell.kernel, *more)
+    file = os.environ.get(KERNELS) if record.kernel and record.kernel.parts else None
+    own = ("env", f"{KERNELS}={file}") if file else ()
+    return (*own, "bootmatrix", "run", cell.spec, "--arch", cell.target, "--kernel", cell.kernel, *more)
 
 
 def advice_of(record: Record) -> str:
