@@ -220,6 +220,20 @@ def test_a_name_twice_in_an_archive_is_refused(tmp_path: Path) -> None:
         assert "duplicate file 'manifest.json'" in refused(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("manifest.json", b'{"schemaVersion": 2, "config": {}, "layers": []}', "a registry's, as in skopeo's dir:"),
+        ("manifest.json", b"[]", "lists no image"),
+        ("bin/sh", b"", "is not an image: no manifest.json"),
+    ],
+)
+def test_archives_of_something_else(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    path = tmp_path / "image.tar"
+    path.write_bytes(make_tar([entry(name, data)]))
+    assert message in refused(path)
+
+
 def test_an_index_that_is_no_file_does_not_block(tmp_path: Path) -> None:
     layout = write_layout(tmp_path, ALPHA)
     (layout / "index.json").unlink()

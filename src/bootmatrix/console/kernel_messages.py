@@ -167,7 +167,10 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
 
 
 def _covers(above: KernelMessage, message: KernelMessage) -> bool:
-    """Return whether a message in the trace of another is part of it; the host may be the cause of a stall alone."""
+    """Return whether a message in the trace of another is part of it.
+
+    The host may be the cause of a stall, but of no fault after it.
+    """
     if above.severity == NOTE or above.stall:
         return message.severity == NOTE or bool(above.stall and message.stall)
     return message.name != PANIC

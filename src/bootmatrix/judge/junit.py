@@ -201,7 +201,7 @@ def read_report(data: bytes) -> JUnitReport:
 
 
 def foreign_root(data: bytes) -> str:
-    """Return the root of XML that is not JUnit's, such as a coverage report; else empty.
+    """Return the root of XML other than JUnit's, such as coverage; or empty.
 
     Data that is not XML counts as a damaged report, and so does XML with entities before its root.
     """

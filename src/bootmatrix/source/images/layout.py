@@ -46,6 +46,10 @@ REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 """Annotation of an image's full name, by containerd and Docker's engine from version 25 on."""
 INDEX, DOCKER = "index.json", "manifest.json"
+NO_IMAGE_HINT = (
+    "Such as `docker save`, `podman save`, or skopeo's oci:, oci-archive: and docker-archive: write one. "
+    "What `docker export` writes is not an image."
+)
 MAX_IMAGES = 4096
 """Limit of images in a layout."""
 
@@ -93,7 +97,7 @@ class Layout:
     def _json(self, name: str) -> bytes:
         location = self.parts.get(name)
         if location is None:
-            raise BuildError(f"{self.path} is not an image: no {name}")
+            raise BuildError(f"{self.path} is not an image: no {name}", NO_IMAGE_HINT)
         if location.size_bytes > JSON_LIMIT_BYTES:
             raise BuildError(f"{self.path}: {name} has {location.size_bytes} bytes, the limit is {JSON_LIMIT_BYTES}")
         return location.read()
@@ -203,9 +207,14 @@ class Layout:
     def _saved(self) -> list[_Saved]:
         """Return the images of manifest.json."""
         try:
-            images = [_saved_image(value) for value in load_json(self._json(DOCKER))]
+            document = load_json(self._json(DOCKER))
+            if isinstance(document, dict):
+                raise BuildError(f"{self.path}: its {DOCKER} is a registry's, as in skopeo's dir:", NO_IMAGE_HINT)
+            images = [_saved_image(value) for value in document]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BuildError(f"{self.path}: invalid {DOCKER} of `docker save`: {error}") from error
+        if not images:
+            raise BuildError(f"{self.path}: its {DOCKER} lists no image")
         if any(len(image.layers) > MAX_LAYERS for image in images):
             raise BuildError(f"{self.path} has an image of more than {MAX_LAYERS} layers")
         return images
