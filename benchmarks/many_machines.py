@@ -140,7 +140,7 @@ async def _simulate(
     (folder / "bundles").mkdir()
     backend = Backend(_prepare_in(folder), Sleep(0).start)
     async with AsyncExitStack() as stack:
-        client, address, keys = await stack.enter_async_context(run_scheduler())
+        client, address, keys = await stack.enter_async_context(run_scheduler(folder))
         fleet = await stack.enter_async_context(followed(client, settings))
         jobs = [
             WorkersJob(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from archive_client import Listener, Opener
 from bootmatrix.model import Lock
 from bootmatrix.source import download, suites
 from bootmatrix.source.archive import Archive, open_archive
-from bootmatrix.store import Store
+from bootmatrix.store import Store, temporary_folder
 from small_archive import Signer, SmallArchive
 from small_server import Server, serve
 
@@ -22,8 +21,8 @@ ONLY_THIS = 'Dir::Etc::Main "/nonexistent"; Dir::Etc::Parts "/nonexistent";\n'
 
 @pytest.fixture(scope="session")
 def signer() -> Iterator[Signer]:
-    with tempfile.TemporaryDirectory(prefix="bm-") as folder:
-        signer = Signer.create(Path(folder) / "gnupg")
+    with temporary_folder() as folder:  # GnuPG's sockets need a short path
+        signer = Signer.create(folder / "gnupg")
         yield signer
         signer.close()
 

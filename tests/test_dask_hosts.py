@@ -215,8 +215,8 @@ def test_a_silent_cut_is_noticed_and_a_mended_host_comes_back(desk: Desk, hosts:
     host.mend()
     output, run = desk.end(process)
     assert verdicts(run) == [Verdict.PASS], output
-    attempts = [attempt.judgement.verdict for attempt in run.records[0].attempt_records]
-    assert attempts == [Verdict.INFRA_ERROR, Verdict.PASS]
+    judgements = [attempt.judgement for attempt in run.records[0].attempt_records]
+    assert [judgement.verdict for judgement in judgements] == [Verdict.INFRA_ERROR, Verdict.PASS], judgements
 
 
 @pytest.mark.long

@@ -140,8 +140,8 @@ def test_lost_attempts_stand_before_the_decisive_one() -> None:
     assert with_lost(record, []) == record
 
 
-async def _placements() -> None:
-    async with run_scheduler() as (client, _address, _keys):
+async def _placements(tmp_path: Path) -> None:
+    async with run_scheduler(tmp_path) as (client, _address, _keys):
         fleet = Fleet(client, print)
         placement = Placement(fleet)
         fleet.set_host("desk", "up")
@@ -163,12 +163,12 @@ async def _placements() -> None:
             await placement.take(replace(NEEDS, memory_mib=60_000))
 
 
-def test_cells_go_to_the_host_with_the_most_room() -> None:
-    asyncio.run(_placements())
+def test_cells_go_to_the_host_with_the_most_room(tmp_path: Path) -> None:
+    asyncio.run(_placements(tmp_path))
 
 
-async def _lost_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with run_scheduler() as (client, _address, _keys):
+async def _lost_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with run_scheduler(tmp_path) as (client, _address, _keys):
         fleet = Fleet(client, print)
         fleet.set_host("desk", "up")
         fleet.known = {"desk": an_offer()}
@@ -180,8 +180,8 @@ async def _lost_host(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "desk was lost" in fleet.hopeless(NEEDS)
 
 
-def test_a_host_that_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    asyncio.run(_lost_host(monkeypatch))
+def test_a_host_that_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asyncio.run(_lost_host(monkeypatch, tmp_path))
 
 
 def artefact(tmp_path: Path, name: str) -> Artefact:

@@ -32,7 +32,7 @@ from bootmatrix.source.repositories import index_cache
 from bootmatrix.source.repositories.access import Keys
 from bootmatrix.source.repositories.rpm_signature import check_package
 from bootmatrix.source.repositories.rpm_xml import read_packages
-from bootmatrix.store import Store, sha256_of
+from bootmatrix.store import Store, sha256_of, temporary_folder
 from kernel_forms import PROFILES, kernel_files, make_kernel
 from kitchen import module
 from repositories import FORMATS, Apk, Apt, Pacman, Repository, RpmMd, pax, sign_rpm
@@ -174,11 +174,11 @@ def test_an_index_of_another_key(
         keys = tmp_path / "other.rsa.pub"
         shutil.copy(repository.keys, keys)
     else:
-        other = Signer.create(Path("/tmp") / f"bm-{tmp_path.parent.name[-8:]}-{kind}")
         keys = tmp_path / "other.gpg"
-        shutil.copy(other.keyring, keys)
-        other.close()
-        shutil.rmtree(other.home)
+        with temporary_folder() as folder:
+            other = Signer.create(folder / "gnupg")
+            shutil.copy(other.keyring, keys)
+            other.close()
     entry = source(repository, web, keys=RepositoryKeys(files=(str(keys),)))
     with pytest.raises(UntrustedError, match=r"not signed by a key"):
         found(entry, opened, store)

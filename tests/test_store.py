@@ -404,3 +404,26 @@ def test_a_cache_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
     os.chown(folder, 12345, 12345)
     with pytest.raises(HostError, match="untrusted cache"):
         Store(folder)
+
+
+HOLD = "from bootmatrix.store import temporary_folder\nwith temporary_folder() as folder: print(folder, flush=True); input()"
+
+
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    (tmp_path / "bootmatrix-temp-link").symlink_to(tmp_path)
+    words = [sys.executable, "-c", HOLD]
+    with (
+        subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed,
+        subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as living,
+    ):
+        assert killed.stdout and living.stdout
+        left, held = (Path(process.stdout.readline().strip()) for process in (killed, living) if process.stdout)
+        (left / "file").touch()
+        killed.kill()
+        killed.wait()
+        assert left.is_dir()
+        subprocess.run(words, env=environment, input="\n", text=True, check=True, capture_output=True)
+        assert (left.exists(), held.is_dir()) == (False, True)
+        living.communicate("\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["bootmatrix-temp-link"]

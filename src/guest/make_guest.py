@@ -15,13 +15,13 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model.profile import GuestTarget
+from bootmatrix.store import temporary_folder
 
 SOURCES = Path(__file__).resolve().parent
 IMAGES = CHECKOUT / "specs/images"
@@ -53,11 +53,11 @@ def main() -> int:
         print(f"make agent: no profile is of {', '.join(sorted(unknown))}", file=sys.stderr)  # noqa: T201
         return 2
     names = options.names or sorted(targets)
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
+    with temporary_folder() as folder:
         built: dict[Path, dict[str, Path]] = {PROGRAM: {}, LIBRARY: {}}
         for name in names:
-            built[PROGRAM][name] = build(targets[name], Path(folder) / name)
-            built[LIBRARY][name] = build_library(targets[name], Path(folder) / f"{name}.so")
+            built[PROGRAM][name] = build(targets[name], folder / name)
+            built[LIBRARY][name] = build_library(targets[name], folder / f"{name}.so")
         if options.check:
             return max(_compare(IMAGES / where, files) for where, files in built.items())
         for where, files in built.items():

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 import time
-from pathlib import Path
 
 import anyio
 
@@ -19,7 +17,7 @@ from bootmatrix.errors import HostError
 from bootmatrix.model import Accelerator, Bootable, Machine, Outcome, Timeouts
 from bootmatrix.qemu.sandbox import KVM
 from bootmatrix.qemu.version import find_qemu, qemu_version
-from bootmatrix.store import Memos
+from bootmatrix.store import Memos, temporary_folder
 
 REFUSED_S = 3600
 """Interval before retrying an accelerator that QEMU refused; each try takes a tenth of a second. Another user or other
@@ -97,9 +95,9 @@ async def accelerator_boots(
 async def _try(machine: Machine, bootable: Bootable, limit_s: float) -> Outcome | None:
     tried = machine.model_copy(update={"time_factor": 1.0})
     timeouts = Timeouts(boot=limit_s, silence=limit_s, onboot=1, services=1, shutdown=1)
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-accelerator-") as folder:
+    with temporary_folder() as folder:
         try:
-            return await boot(tried, bootable, timeouts, Path(folder))
+            return await boot(tried, bootable, timeouts, folder)
         except HostError:
             return None
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from bootmatrix.cli.output import say
 from bootmatrix.cli.run_on import build, open_place, open_to_sweep
 from bootmatrix.cloud.docker import DockerPlace
+from bootmatrix.store import temporary_folder
 
 
 def run(args: argparse.Namespace) -> int:
     """Build a spec, upload it and print the image's name."""
     place, machine = open_place(args.on, args, keep=True)
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
-        prefix = Path(name) / Path(args.files[0]).name.split(".")[0]
+    with temporary_folder() as folder:
+        prefix = folder / Path(args.files[0]).name.split(".")[0]
         build(args, machine.format, prefix)
         say(place.push(prefix.with_name(prefix.name + machine.suffix), prefix.name))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from bootmatrix.model.cluster import CloudMachine, CloudRun
 from bootmatrix.model.durations import duration_s
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import CONSOLE_FILE
-from bootmatrix.store import Store, healed
+from bootmatrix.store import Store, healed, temporary_folder
 from bootmatrix.workspace.selection import Selection
 
 BOOT_S = 240
@@ -45,8 +44,7 @@ def run_on(args: argparse.Namespace) -> int:
     refused = [name for name in QEMU_ONLY if _is_set(args, name)]
     if refused:
         raise InputError(f"--on {args.on} cannot be combined with --{refused[0].replace('_', '-')}")
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         if args.keep:
             args.keep.mkdir(parents=True, exist_ok=True)
         on = _on_docker if args.on == "docker" else _in_cloud

@@ -6,7 +6,6 @@ The guest's root is sent, its init runs in namespaces of its own and signs its a
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from bootmatrix.cloud.root import ForeignPrograms, write_root
 from bootmatrix.cloud.talk import SETTINGS, SETTINGS_VARIABLE, Talk
 from bootmatrix.errors import InfraError
 from bootmatrix.model.cluster import Host
+from bootmatrix.store import temporary_folder
 
 GROUP = "board_access"
 SEND_S = 900.0
@@ -72,8 +72,8 @@ async def run_on_board(board: Host, root: Tree, talk: Talk) -> str:
         facts = await _make_folder(board, access)
         folder = shlex.quote(facts.folder)
         try:
-            with tempfile.TemporaryDirectory(prefix="bootmatrix-") as here:
-                archive = Path(here, "root.tar.gz")
+            with temporary_folder() as here:
+                archive = here / "root.tar.gz"
                 await anyio.to_thread.run_sync(_pack, root, archive, facts.is_root)
                 await access.run(f"mkdir {folder}/root && tar -xzf - -C {folder}/root", archive)
             with as_file(files("bootmatrix.cloud").joinpath("launch.sh")) as launcher:

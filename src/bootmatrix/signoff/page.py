@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration
 from bootmatrix.signoff.content import Digest, SignOff, weaker_evidence
 from bootmatrix.signoff.manifest import MANIFEST_FILE
+from bootmatrix.store import temporary_folder
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 BROWSER_LIMIT_S = 90
@@ -163,7 +163,7 @@ def print_pdf(page: Path, target: Path) -> str:
     program = browser()
     if program is None:
         return "no browser to make a PDF with (chromium)"
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-print-", ignore_cleanup_errors=True) as profile:
+    with temporary_folder() as profile:
         command = [
             *(program, "--headless", "--disable-gpu", "--no-pdf-header-footer", "--no-first-run"),
             # The page contains no script and its policy forbids all; root cannot use the browser's sandbox.

@@ -6,14 +6,13 @@ import hashlib
 import json
 import re
 import subprocess
-import tempfile
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from bootmatrix.errors import HostError, InfraError, NetworkError, UntrustedError
 from bootmatrix.model.base import Model, Sha256
-from bootmatrix.store import Store, model_codec
+from bootmatrix.store import Store, model_codec, temporary_folder
 
 LIMIT_BYTES = 8 << 20
 """Debian's InRelease files have up to 0.3 MB."""
@@ -106,8 +105,8 @@ def signed_text(data: bytes, keyring: Path) -> bytes:
             "the server did not send an InRelease file",
             "Possible causes are a network's log-in page and a wrong address (BOOTMATRIX_ARCHIVE).",
         )
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
-        text = Path(folder) / "text"
+    with temporary_folder() as folder:
+        text = folder / "text"
         status = run_gpgv(["--keyring", str(keyring), "--output", str(text), "-"], data)
         words = {line.split(" ")[1] for line in status.splitlines() if line.startswith("[GNUPG:] ")}
         if "GOODSIG" not in words or "BADSIG" in words or not text.is_file():

@@ -10,6 +10,7 @@ the store removes it.
 """
 
 from bootmatrix.store.host_faults import check_trusted, host_faults
+from bootmatrix.store.locks import temporary_folder
 from bootmatrix.store.records import TEXT, Codec, Memos, model_codec
 from bootmatrix.store.store import (
     COPY_BYTES,
@@ -38,5 +39,6 @@ __all__ = [
     "host_faults",
     "model_codec",
     "sha256_of",
+    "temporary_folder",
     "touch",
 ]

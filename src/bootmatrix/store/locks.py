@@ -5,13 +5,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import shutil
+import stat
+import tempfile
 import weakref
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.errors import HostError
+
+TEMPORARY = "bootmatrix-temp-"
+"""First part of the names of temporary folders."""
 
 
 def open_locked(path: Path, flags: int) -> BinaryIO:
@@ -95,6 +102,27 @@ def _locked_folder(path: Path, operation: int) -> int | None:
                 stack.pop_all()
                 return descriptor
     return None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder for temporary files; it is removed at the end.
+
+    It is locked while its process lives. Those of killed processes are removed before.
+    """
+    parent = Path(tempfile.gettempdir())
+    for other in parent.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            status = other.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
+                remove_abandoned(other)
+    path = parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    descriptor = lock_folder(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
 
 
 def remove_abandoned(path: Path) -> None:

@@ -15,6 +15,7 @@ from bootmatrix.load.cluster import load_cluster
 from bootmatrix.model import Cell
 from bootmatrix.model.run_config import CellRequest, request_of
 from bootmatrix.progress import Observer
+from bootmatrix.store import temporary_folder
 from bootmatrix.workspace.planned_run import PlannedRun
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.workspace import Workspace
@@ -40,8 +41,12 @@ def check_cluster(workspace: Workspace, cluster: Path, observer: Observer) -> li
     def choose(offer: Offer) -> CellRequest | None:
         return _choose(planned, offer)
 
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-check-") as folder:
-        settings = ExecutorSettings(planned.config, observer, lambda _cell: Path(folder), cluster=str(cluster))
+    with temporary_folder() as folder:
+
+        def folder_of(_cell: Cell) -> Path:
+            return Path(tempfile.mkdtemp(dir=folder))  # all hosts boot the same cell
+
+        settings = ExecutorSettings(planned.config, observer, folder_of, cluster=str(cluster))
         return anyio.run(check_hosts, settings, choose)
 
 

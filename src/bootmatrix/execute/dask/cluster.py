@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import dask
 from distributed import Client, Scheduler
 from distributed.security import Security
 
@@ -93,7 +94,7 @@ async def _open_local(settings: ExecutorSettings, folder: Path, bundles: Path) -
     depot = SharedFolder(str(exchange), settings.config.sources.cache.absolute() / "blobs")
     await depot.prepare()
     async with (
-        run_scheduler() as (client, address, keys),
+        run_scheduler(bundles.parent) as (client, address, keys),
         followed(client, settings) as fleet,
         hold_local_worker(settings, fleet, address, keys, exchange),
     ):
@@ -106,7 +107,7 @@ async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundl
 
     depot = supervise.HostsDepot(hosts)
     await depot.prepare()
-    async with run_scheduler() as (client, address, keys), followed(client, settings) as fleet:
+    async with run_scheduler(bundles.parent) as (client, address, keys), followed(client, settings) as fleet:
         port, store = int(urlsplit(address).port or 0), Store(settings.config.sources.cache)
         access = session.ClientAccess(keys, port, store, programs_of(settings.config))
         supervisor = supervise.Supervisor(fleet, depot, access)
@@ -120,7 +121,7 @@ async def _open_ec2(settings: ExecutorSettings, ec2: Ec2, folder: Path, bundles:
     from bootmatrix.execute.dask.hosts import machines, session, supervise
 
     depot, source = supervise.HostsDepot(()), AwsMachines(ec2, folder)
-    async with run_scheduler() as (client, address, keys), followed(client, settings) as fleet:
+    async with run_scheduler(bundles.parent) as (client, address, keys), followed(client, settings) as fleet:
         port, store = int(urlsplit(address).port or 0), Store(settings.config.sources.cache)
         supervisor = supervise.Supervisor(
             fleet, depot, session.ClientAccess(keys, port, store, programs_of(settings.config))
@@ -182,11 +183,15 @@ async def _client(address: str, security: Security) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def run_scheduler() -> AsyncIterator[tuple[Client, str, RunKeys]]:
-    """Run a scheduler here, on loopback, with its own key, and a client."""
+async def run_scheduler(folder: Path) -> AsyncIterator[tuple[Client, str, RunKeys]]:
+    """Run a scheduler here, on loopback, with its own key, and a client.
+
+    Dask makes files in `folder`.
+    """
     keys = make_run_keys()
     security = keys.security()
-    scheduler = QuietScheduler(host=LOOPBACK, port=0, protocol="tls", security=security)
+    with dask.config.set({"temporary-directory": str(folder)}):
+        scheduler = QuietScheduler(host=LOOPBACK, port=0, protocol="tls", security=security)
     await scheduler
     try:
         async with _client(scheduler.address, security) as client:

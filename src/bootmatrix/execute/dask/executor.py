@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +36,7 @@ from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.model import Cell, Judgement, Record, Verdict
 from bootmatrix.model.remote import CellTask, TaskResult
 from bootmatrix.model.run_config import CellBundle, CellRequest
+from bootmatrix.store import temporary_folder
 
 AHEAD = 8
 """Cells beyond those on workers that are fetched and built."""
@@ -141,8 +141,8 @@ class DaskExecutor:
         """Return whether to try a cell elsewhere that a host failed."""
         tried = {record.host, *(attempt.host for attempt in lost)}
         addresses = self._fleet.capable(request.needs, tried)
-        is_elsewhere = any(self._fleet.offers[address].host not in tried for address in addresses)
-        return record.verdict is Verdict.INFRA_ERROR and is_elsewhere
+        others = {self._fleet.offers[address].host for address in addresses} | self._fleet.starting()
+        return record.verdict is Verdict.INFRA_ERROR and not others <= tried
 
     async def _try(
         self, request: CellRequest, prepared: Prepared, address: str, lost: list[LostAttempt], folder: Path
@@ -272,7 +272,7 @@ async def open_executor(settings: ExecutorSettings) -> AsyncIterator[DaskExecuto
     """Open the executor, entry point `dask` of the group `bootmatrix.executors`."""
     with (
         open_context(settings.config, settings.observer) as context,
-        tempfile.TemporaryDirectory(prefix="bootmatrix-dask-") as folder,
+        temporary_folder() as folder,
     ):
-        async with open_cluster(settings, Path(folder)) as cluster, anyio.create_task_group() as tasks:
+        async with open_cluster(settings, folder) as cluster, anyio.create_task_group() as tasks:
             yield DaskExecutor(settings, context, cluster, tasks)

@@ -53,6 +53,7 @@ class Fleet:
         """Time for the first worker of a cluster without known hosts."""
         self.offsets: dict[str, float] = {}
         """Clocks of hosts less ours, in seconds, if they differ noticeably."""
+        self._ended: set[str] = set()
         self.seen: dict[str, Offer] = {}
         """Every offer of this run, by instance."""
         self.loads: Counter[str] = Counter()
@@ -99,10 +100,24 @@ class Fleet:
         await asyncio.wait((self.change(),), timeout=timeout_s)
 
     def capable(self, needs: Needs, excluded: Iterable[str] = ()) -> list[str]:
-        """Return workers for a cell; those of `excluded` hosts come last."""
+        """Return workers for a cell; those of `excluded` hosts come last.
+
+        They come after hosts that are starting, too.
+        """
         able = [address for address in self._able(needs) if self.offers[address].host not in self.retired]
         names = set(excluded)
-        return [address for address in able if self.offers[address].host not in names] or able
+        left = [address for address in able if self.offers[address].host not in names] if names else able
+        return left or ([] if names and self.starting() - names else able)
+
+    def starting(self) -> set[str]:
+        """Return hosts from which an offer may come soon."""
+        now_s, offered = time.monotonic(), {offer.host for offer in self.offers.values()}
+        return {
+            name
+            for name, host in self.hosts.items()
+            if host.state in {"pending", "up"} and name not in offered and name not in self.refused
+            if now_s - max(host.since_s, self._left_s.get(name, 0)) < START_S
+        }
 
     def _able(self, needs: Needs) -> list[str]:
         """Return the workers that meet a cell's needs: many cells have the same, and are placed often."""
@@ -119,11 +134,8 @@ class Fleet:
         if self.is_growing and (not known or any(not unmet(needs, offer) for offer in known)):
             return ""
         now_s = time.monotonic()
-        offered = {offer.host for offer in self.offers.values()}
-        for name, host in self.hosts.items():
-            is_coming = host.state in {"pending", "up"} and name not in offered and name not in self.refused
-            if is_coming and now_s - max(host.since_s, self._left_s.get(name, 0)) < START_S:
-                return ""
+        if self.starting():
+            return ""
         lost = [name for name, host in self.hosts.items() if host.state == "lost"]
         for name in lost:
             offer = self.known.get(name)
@@ -155,8 +167,16 @@ class Fleet:
         offers = {}
         for address, worker in info["workers"].items():
             offer = self.offers.get(address) or self._offer(address, worker)
-            if offer:
+            if offer and offer.instance not in self._ended:
                 offers[address] = offer
+        self._update(offers)
+
+    def forget(self, instance: str) -> None:
+        """Take a worker for lost before the scheduler does: its connection has ended."""
+        self._ended.add(instance)
+        self._update({address: offer for address, offer in self.offers.items() if offer.instance != instance})
+
+    def _update(self, offers: dict[str, Offer]) -> None:
         if offers != self.offers:
             gone = self.offers.keys() - offers.keys()
             self._left_s |= {self.offers[address].host: time.monotonic() for address in gone}

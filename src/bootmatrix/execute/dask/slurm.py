@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import dask
 from dask_jobqueue.slurm import SLURMCluster
 from distributed.deploy.adaptive import Adaptive
 
@@ -94,6 +95,7 @@ class SlurmJobs:
             # Instead of the job's shell: a worker whose shell is killed first is no longer found by Slurm.
             "python": f"exec {slurm.python or sys.executable}",
             "nanny": False,
+            "local_directory": str(self.folder),
             "death_timeout": 60,
             "security": self.keys.security(),
             "protocol": "tls",
@@ -113,8 +115,9 @@ async def slurm_jobs(jobs: SlurmJobs, demand: Callable[[], int]) -> AsyncIterato
     if shutil.which("sbatch") is None:
         raise HostError("sbatch was not found in PATH", "Run bootmatrix on a host from which jobs are submitted.")
     jobs.write()
-    cluster: Any = SLURMCluster(**jobs.options(), asynchronous=True)
-    await cluster
+    with dask.config.set({"temporary-directory": str(jobs.folder)}):
+        cluster: Any = SLURMCluster(**jobs.options(), asynchronous=True)
+        await cluster
     try:
         cluster.adapt(
             demand_class(demand, jobs.slots),

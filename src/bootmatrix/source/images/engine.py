@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 
 from bootmatrix.errors import BuildError, InfraError
 from bootmatrix.source.images.platforms import fits, name_of
-from bootmatrix.store import Store
+from bootmatrix.store import Store, temporary_folder
 
 LIMIT_S = 600
 """Limit of one reply of the engine, such as the first bytes of a saved image."""
@@ -137,8 +136,8 @@ def _by_program(build: Build, platform: str) -> str:
     program = shutil.which("docker")
     if not program:
         return ""
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
-        id_file = Path(folder) / "id"
+    with temporary_folder() as folder:
+        id_file = folder / "id"
         command = [program, "build", "--quiet", "--platform", platform, "--iidfile", str(id_file)]
         command += ["--file", str(build.folder / build.dockerfile)]
         command += [word for name, value in build.labels.items() for word in ("--label", f"{name}={value}")]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 from bootmatrix.errors import UntrustedError
 from bootmatrix.source.release import explain, run_gpgv
+from bootmatrix.store import temporary_folder
 
 _ARMOUR = re.compile(rb"-----BEGIN PGP PUBLIC KEY BLOCK-----(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL)
 _VALID = re.compile(r"^\[GNUPG:\] VALIDSIG ([0-9A-F]{40,64})(?: \S+){8} ([0-9A-F]{40,64})", re.MULTILINE)
@@ -47,11 +47,11 @@ def check_detached(
     Raises UntrustedError without a good signature, or with a bad one, or one of a revoked key; HostError if gpgv is
     missing.
     """
-    with tempfile.TemporaryDirectory(prefix="bootmatrix-") as folder:
-        file = Path(folder) / "signature"
+    with temporary_folder() as folder:
+        file = folder / "signature"
         file.write_bytes(signature[: SIGNATURE_LIMIT_BYTES + 1])
         if isinstance(signed, bytes):
-            data = Path(folder) / "data"
+            data = folder / "data"
             data.write_bytes(signed)
         else:
             data = signed

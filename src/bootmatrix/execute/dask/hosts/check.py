@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import anyio
 
@@ -18,6 +16,7 @@ from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.model import Record
 from bootmatrix.model.remote import Offer
 from bootmatrix.model.run_config import CellRequest
+from bootmatrix.store import temporary_folder
 
 WAIT_S = 0.5
 
@@ -42,10 +41,10 @@ async def check_hosts(settings: ExecutorSettings, choose: Callable[[Offer], Cell
     reports: list[HostReport] = []
     with (
         open_context(settings.config, settings.observer) as context,
-        tempfile.TemporaryDirectory(prefix="bootmatrix-check-") as folder,
+        temporary_folder() as folder,
     ):
         began_s = time.monotonic()
-        async with open_cluster(settings, Path(folder)) as cluster, anyio.create_task_group() as tasks:
+        async with open_cluster(settings, folder) as cluster, anyio.create_task_group() as tasks:
             executor = DaskExecutor(settings, context, cluster, tasks)
             up_s = await _wait(cluster.fleet, began_s)
             for name in up_s:

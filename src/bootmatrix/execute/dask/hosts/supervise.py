@@ -105,6 +105,7 @@ class Supervisor:
                 return await session.worker.follow(send)
             finally:
                 self._depot.sessions.pop(instance, None)
+                self._fleet.forget(instance)
 
 
 @asynccontextmanager
