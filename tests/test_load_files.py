@@ -245,6 +245,7 @@ def test_a_matrix(matrix: Callable[[str], Path]) -> None:
         (XFAIL, "expect: {reason: a, console: b}", "m.matrix.yml:8: an entry of 'expect' must have either 'reason'"),
         (XFAIL, "expect: {reason: a, forbid: [b]}", "m.matrix.yml:8: 'forbid' and 'stays' require 'console'"),
         ("boot: 90s", "boot: 90x", "m.matrix.yml:10: 'boot': '90x' is not a duration such as '60s', '2m' or '1m30s'"),
+        ("boot: 90s", "boot: true", "m.matrix.yml:10: 'boot': 'true' is not a duration"),
         ("boot: 90s", "boot: 0", "m.matrix.yml:10: 'boot': '0.000s' is not a duration"),
         ("boot: 90s", "boot: [5]", "m.matrix.yml:10: 'boot' must be a number, not a list"),
         ("boot: 90s", "boto: 90s", "m.matrix.yml:10: unknown key 'boto'. Did you mean 'boot'?"),

@@ -52,11 +52,12 @@ def _read_times(document: Document) -> None:
         return
     for phase, value in timeouts.items():
         try:
-            timeouts[phase] = duration_s(value if isinstance(value, str) else f"{float(value):.3f}s")
+            if isinstance(value, str | bool):
+                timeouts[phase] = duration_s(str(value).lower())
+            elif isinstance(value, int | float):  # others are reported by the model's own validation
+                timeouts[phase] = duration_s(f"{value:.3f}s")
         except InputError as error:
             document.complain(("timeouts", phase), f"{phase!r}: {error.message}")
-        except (TypeError, ValueError):
-            pass  # reported by the model's own validation
 
 
 def kernel_names(path: Path) -> set[str]:
