@@ -239,6 +239,7 @@ def test_a_matrix(matrix: Callable[[str], Path]) -> None:
         ("xfail:", "console:", "m.matrix.yml:9: 'console[0]' has no 'text'"),
         (XFAIL, "console: {spec: z, text: fine}", "m.matrix.yml:8: this entry of 'console' matches no cell"),
         (XFAIL, 'console: ""', "m.matrix.yml:8: 'console' is empty"),
+        (XFAIL, 'console: " "', "m.matrix.yml:8: 'console' must be one line of printable text, not"),
         (XFAIL, 'console: {text: "a\\nb"}', "m.matrix.yml:8: 'console' must be one line of printable text, not"),
         (XFAIL, "expect: {spec: z, reason: known}", "m.matrix.yml:8: this entry of 'expect' matches no cell"),
         (XFAIL, "expect: {stays: true}", "m.matrix.yml:8: an entry of 'expect' must have either 'reason'"),

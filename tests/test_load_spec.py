@@ -201,6 +201,7 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
         ),
         (SERVICE + "    annotations: {bootmatrix.network: tap}\n", "s.yml:4: 'bootmatrix.network' must be none, guest"),
         (SERVICE + '    annotations: {bootmatrix.console: ""}\n', "s.yml:4: 'bootmatrix.console' must be one line"),
+        (SERVICE + '    annotations: {bootmatrix.console: "  "}\n', "s.yml:4: 'bootmatrix.console' must be one line"),
         (
             "onboot:\n  - name: a\n    image: b\n    annotations: {bootmatrix.check: 60s}\n",
             "s.yml:4: a check must be under 'services'.",

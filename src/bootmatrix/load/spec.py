@@ -27,7 +27,7 @@ from bootmatrix.model.spec import (
     STOP,
 )
 
-SHOWN = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
+SHOWN = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f]{1,300}")
 SECTIONS = ("onboot", "onshutdown", "services")
 SUFFIXES = ("", ".yml", ".yaml")
 MERGED = "+"

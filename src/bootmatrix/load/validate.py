@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from bootmatrix.load.document import Document, Location, describe, read_document
 from bootmatrix.model.base import Model
+from bootmatrix.model.cell import PRINTABLE
 
 M = TypeVar("M", bound=Model)
 
@@ -37,6 +38,7 @@ _FORMS = {
     r"^qemu-system-[a-z0-9_]+$": "the name of a QEMU system emulator, qemu-system-…",
     r"^linux/[a-z0-9]+(/[a-z0-9]+)?$": "an OCI platform, linux/ARCHITECTURE or linux/ARCHITECTURE/VARIANT",
     r"^[^\x00-\x1f\x7f]+$": "one line of printable text",
+    PRINTABLE: "one line of printable text",
     r"^([1-9][0-9]{0,6}[MG]|auto)$": "an amount of memory such as 512M or 2G, or auto",
     r"^[0-9a-f]{64}$": "a SHA-256 in lower-case hexadecimal",
 }

@@ -52,8 +52,9 @@ class Traits(Model):
     kernel_bits: Literal[32, 64] | None = None
 
 
-ConsoleText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""Text within one line of a console."""
+PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+ConsoleText = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=PRINTABLE)]
+"""Text within one line of a console, not blank."""
 
 
 class ConsoleProof(Model):
