@@ -175,6 +175,14 @@ def test_a_run_keeps_no_secret_of_an_images_name(tool: Tool, tmp_path: Path) -> 
 
 
 @pytest.mark.boots
+def test_a_run_keeps_no_secret_of_an_override(tool: Tool, tmp_path: Path) -> None:
+    """It would be in the plan, which a run begins with."""
+    source = f"busybox=docker://{USER}r.example/x"
+    done = tool("matrix", "hello", "--arch", "x86_64", "--reports", str(tmp_path / "reports"), "--image", source)
+    assert (done.returncode, "is not a valid name of an image" in done.stderr) == (2, True)
+    assert not list(tmp_path.rglob("*.json")) and SECRETS[0] not in done.stdout + done.stderr
+
+
 def test_a_run_keeps_no_secret_of_any_url(tmp_path: Path) -> None:
     """Archive and kernels are asked for by URLs with secrets; one of these is not to be had."""
     (tmp_path / "rpm").mkdir()

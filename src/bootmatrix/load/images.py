@@ -59,8 +59,17 @@ def parse_override(text: str, folder: Path) -> ImageOverride:
 
 
 def check_override(override: ImageOverride) -> ImageOverride:
-    """Check the source of an override. Raises InputError if the source is invalid."""
-    if not override.source.startswith(PACKAGE) and image_sources.find_type(override.source) is None:
+    """Check the source of an override, which runs keep: it has no credentials.
+
+    Raises InputError if the source is invalid.
+    """
+    source = override.source
+    if source.startswith(PACKAGE):
+        return override
+    kind = image_sources.find_type(source)
+    if kind is None:
         known = ", ".join((*image_sources.prefixes(), PACKAGE))
-        raise InputError(f"{override.source!r} should begin with the kind of source: one of {known}")
+        raise InputError(f"{source!r} should begin with the kind of source: one of {known}")
+    if not kind.IS_PATH and source != kind.PREFIX:
+        kind.parse(source.removeprefix(kind.PREFIX), Path(override.folder))
     return override
