@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.cell.fault_places import FaultPlaces, is_unexplained
-from bootmatrix.console.hang import describe_hang, describe_init, open_initcalls, program_counters
+from bootmatrix.console.hang import blocked_in, describe_hang, describe_init, open_initcalls, program_counters
 from bootmatrix.console.symbols import Symbols
+from bootmatrix.console.transcript import describe
 from bootmatrix.judge import judge
-from bootmatrix.model import CustomKernel, Diagnostic, KernelPart, Verdict
+from bootmatrix.model import CustomKernel, Diagnostic, KernelFault, KernelPart, Verdict
 from command_line import booted
 from guests import make_bootable, make_machine, make_messages, make_outcome
 
@@ -124,6 +125,16 @@ def test_init_s_place_by_sysrq_on_every_architecture(kind: str) -> None:
     assert judge(outcome, make_machine(), make_bootable(), CONSOLE).reason.endswith(f"console; {told}")
     later = outcome.model_copy(update={"messages": make_messages()[:2]})
     assert "init" not in judge(later, make_machine(), make_bootable(), CONSOLE).reason, "it waits for its containers"
+
+
+def test_a_blocked_task_s_place_is_in_the_first_line() -> None:
+    trace = ("INFO: task sh:117 blocked for more than 10 seconds.", *TASKS["x86"].decode().splitlines())
+    waits = [line.replace("state:S", "state:D") for line in trace]
+    fault = KernelFault(name="hung task", is_fatal=True, text=trace[0], line=1, trace=tuple(waits))
+    place = "in do_nanosleep, from hrtimer_nanosleep, from common_nsleep"
+    assert describe(fault) == f"INFO: task sh:117 blocked for more than 10 seconds, {place}"
+    assert blocked_in(trace) == "", "it sleeps, and nothing says that it must not"
+    assert blocked_in(waits[:2]) == blocked_in(()) == ""
 
 
 def test_answers_without_init_s_place() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bootmatrix.console.symbols import Symbols
 
@@ -31,8 +31,9 @@ INTERRUPTS = (
 """The register of each architecture with the bits for interrupts, and whether they are on if one is set."""
 IDLE = re.compile(r"idle|cede|wfi|safe_halt")
 """Functions in which a CPU waits for work, on some architectures with interrupts off."""
-INIT = re.compile(rb"task:([\w./-]{1,16}) +state:([A-Z]) [^\n]*\bpid: *1 [^\n]*\n((?:(?!.*task:)[^\n]*\n){1,60})")
-"""The first task with its trace, in the answer to sysrq-t (kernel/sched/core.c: sched_show_task)."""
+TASK = rb"task:([\w./-]{1,16}) +state:([A-Z]) [^\n]*\bpid: *%b [^\n]*\n((?:(?!.*task:)[^\n]*\n){1,60})"
+"""A task with its trace, in the answer to sysrq-t or a message (kernel/sched/core.c: sched_show_task)."""
+INIT, ANY = re.compile(TASK % b"1"), re.compile(TASK % rb"\d+")
 FRAME = re.compile(
     rb"^(?!.*unreliable)[ ]*(?:\[[^\]\n]*\][ ]*)*\(?([A-Za-z_][\w.$]{0,200})(?:\+0x[0-9a-f]+/|\)? from )",
     re.MULTILINE,
@@ -62,10 +63,20 @@ def open_initcalls(console: bytes) -> list[str]:
 def describe_init(tasks: bytes) -> str:
     """Describe the first task by the answer to sysrq-t; empty if unknown."""
     init = INIT.search(tasks.replace(b"\r", b""))
-    frames = [name for name in FRAME.findall(init[3]) if not SCHEDULING.fullmatch(name)] if init else []
-    if not init or init[2] not in STATES or not frames:
-        return ""
-    return f"init ({init[1].decode()}) {STATES[init[2]]} in {b', from '.join(frames[:MAX_FRAMES]).decode()}"
+    place = _frames(init[3]) if init else ""
+    return f"init ({init[1].decode()}) {STATES[init[2]]} in {place}" if init and init[2] in STATES and place else ""
+
+
+def blocked_in(trace: Iterable[str]) -> str:
+    """Return the functions in which a trace's task waits; empty if unknown."""
+    task = ANY.search("".join(f"{line}\n" for line in trace).encode("utf-8", "replace"))
+    return _frames(task[3]) if task and task[2] == b"D" else ""
+
+
+def _frames(trace: bytes) -> str:
+    """Name the innermost functions of a trace, without the scheduler's."""
+    names = [name.decode() for name in FRAME.findall(trace) if not SCHEDULING.fullmatch(name)]
+    return ", from ".join(names[:MAX_FRAMES])
 
 
 def program_counters(registers: str) -> Iterator[tuple[int, tuple[int, ...]]]:

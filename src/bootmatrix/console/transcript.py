@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from typing import Literal
 
+from bootmatrix.console.hang import blocked_in
 from bootmatrix.console.kernel_messages import BEGINNING, STAMP, locate, stall_of
 from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
 from bootmatrix.console.log_replay import is_replay
@@ -98,6 +99,8 @@ def check_faults(faults: Sequence[KernelFault], starvation: Starvation) -> Itera
 
 def describe(fault: KernelFault) -> str:
     """Return a fault's message with its function, if the trace tells."""
+    if waits := blocked_in(fault.trace):
+        return f"{fault.text.removesuffix('.')}, in {waits}"
     where = locate(fault.trace)
     place, _, line = where.removesuffix(")").partition(" (")
     if not where or place in fault.text:
