@@ -59,6 +59,7 @@ missing_to_test() {
     need_admins sfdisk fdisk "tests of what is built: disks"
     need mkfs.erofs erofs-utils "tests of what is built: roots"
     need promtool prometheus "tests of the alert rules"
+    need systemd-analyze systemd "tests of the nightly units"
     need fakeroot fakeroot "tests of what is built: roots"
     need autopkgtest autopkgtest "tests of testbeds for autopkgtest"
     need bwrap bubblewrap "tests of the user tier"

@@ -105,6 +105,36 @@ def test_the_server_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     assert " at https://ci.example.org/bootmatrix/ " in line
 
 
+def test_the_installation(tmp_path: Path) -> None:
+    """Its commands below a folder, as root of that only; `pip install` is tests/test_wheel.py's."""
+    root, checkout = tmp_path / "root", tmp_path / "checkout"
+    for folder in (root / "srv", root / "etc/systemd/system", checkout / "docs"):
+        folder.mkdir(parents=True)
+    (checkout / "docs/nightly").symlink_to(DOCS / "nightly")
+    (checkout / "specs").symlink_to(ROOT / "specs")
+    (checkout / "nightly.matrix.yml").write_text("specs: [hello]\n")
+    commands = re.findall(r"^    sudo (.*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 6
+    below = [re.sub(r"(?<=\s)/(srv|etc)/", rf"{root}/\1/", command) for command in commands if "pip" not in command]
+    below[0] = commands[0].replace("useradd", f"useradd --prefix {root}")
+    below[-1] = below[-1].replace("systemctl enable --now", f"systemctl --root={root} enable")
+    path = f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
+    script = "set -e\n" + "\n".join(below)
+    done = subprocess.run(
+        ["fakeroot", "sh", "-c", script], cwd=checkout, env={"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (root / "etc/systemd/system/timers.target.wants/bootmatrix-nightly.timer").is_symlink()
+    units = sorted((root / "etc/systemd/system").glob("bootmatrix-*"))
+    for unit in units:
+        unit.write_text(unit.read_text().replace("/srv/", f"{root}/srv/"))
+    (root / "srv/bootmatrix/venv/bin/python3").stat()
+    words = ["systemd-analyze", "verify", "--man=no", *map(str, units)]
+    checked = subprocess.run(words, capture_output=True, text=True, check=False)
+    ours = [line for line in checked.stderr.splitlines() if "bootmatrix" in line]
+    assert (checked.returncode, len(units), ours) == (0, 2, []), checked.stderr
+
+
 def test_the_alert_rules(tmp_path: Path) -> None:
     """By Prometheus' own tool: each rule fires where it should, and nowhere else."""
     promtool = shutil.which("promtool")
