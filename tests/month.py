@@ -1,10 +1,10 @@
 """A month of nights in one process under a false clock (libfaketime), told as JSON: what each command said.
 
-    python tests/month.py FOLDER
+    python tests/month.py FOLDER [SEED]
 
-FOLDER/reports is a disk of its own, which is full one night. The command line is the real one. Its executor is a
-plug-in of this file's: instead of booting, it returns the records that the night's story says, each with evidence that
-bears its verdict out.
+With a seed each night has one of FAULTS by chance. FOLDER/reports is a disk of its own, which is full some nights.
+The command line is the real one. Its executor is a plug-in of this file's: instead of booting, it returns the records
+that the night's story says, each with evidence that bears its verdict out.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import hashlib
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import asynccontextmanager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import MappingProxyType
 
@@ -48,7 +49,8 @@ NOTHING: Mapping[str, tuple[Verdict, str]] = MappingProxyType({})
 WORDS = ("--executor", "story", "--fail-on", "regression")
 LEFT_BYTES = 456 << 10
 story: dict[str, tuple[Verdict, str]] = {}
-"""Verdicts of tonight's cells, by id; others pass. The verdict `skip` stands for an interruption there."""
+"""Verdicts of tonight's cells, by id; others pass. The verdict `skip` stands for an interruption there, by SIGKILL if
+it has a reason."""
 
 
 class Story:
@@ -65,7 +67,8 @@ class Story:
         for cell in self._cells:
             verdict, reason = story.get(cell.id, (Verdict.PASS, "all checks passed"))
             if verdict is Verdict.SKIP:
-                os.kill(os.getpid(), signal.SIGINT)
+                await anyio.sleep(2 if reason else 0)
+                os.kill(os.getpid(), signal.SIGKILL if reason else signal.SIGINT)
                 await anyio.sleep(60)
             record = _record(cell, verdict, reason)
             folder = self._folder_of(cell)
@@ -154,6 +157,13 @@ REFUND = {X72: (Verdict.FAIL, "check 'check' exited with 1: pytest: 1 of 2 faile
 PANIC = {A61: (Verdict.PANIC, "kernel panic: VFS: Unable to mount root fs")}
 INTERRUPTED = {A72: (Verdict.SKIP, "")}
 MIRROR = {X61: (Verdict.INFRA_ERROR, "the mirror does not answer")}
+KILLED = {A72: (Verdict.SKIP, "killed")}
+FAULTS = {
+    "none": NOTHING, "refund": REFUND, "panic": PANIC, "interrupted": INTERRUPTED, "mirror": MIRROR, "killed": KILLED,
+    "full disk": NOTHING, "damaged": NOTHING, "other format": NOTHING, "future": NOTHING, "index": NOTHING,
+    "prune": NOTHING,
+}  # fmt: skip
+"""Verdicts of a night with this fault."""
 
 
 def first_half(month: Month) -> None:
@@ -194,7 +204,7 @@ def second_half(month: Month) -> None:
     month.say("matrix", "--resume", "latest", *WORDS)
     month.morning()
     month.night(17)
-    change(month.newest / "run.json", lambda text: text[:-300])
+    damage(month, "damaged")
     month.morning()
     month.night(18)
     signed = next(month.folder.glob("reports/2026-03-14*"))
@@ -202,14 +212,12 @@ def second_half(month: Month) -> None:
     month.say("signoff", "verify", signed.name, "--key", "ed25519.pub")
     month.night(19, MIRROR)
     month.night(20)
-    change(month.newest / "run.json", lambda text: text.replace('"format": 2', '"format": 99', 1))
+    damage(month, "other format")
     month.morning()
     month.night(21)
-    later = month.folder / "reports/2027-01-01T02-00-00Z-shop"
-    shutil.copytree(month.newest, later)
-    change(later / "run.json", lambda text: text.replace(month.newest.name, later.name).replace("2026-03", "2027-01"))
+    damage(month, "future")
     month.morning()
-    (month.folder / "reports/.index.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 4000)
+    damage(month, "index")
     month.night(22)
     for day in (23, 24):
         month.night(day, PANIC)
@@ -223,6 +231,39 @@ def second_half(month: Month) -> None:
     month.morning()
     for day in range(28, 31):
         month.night(day, is_looked_at=day == 30)
+
+
+def damage(month: Month, fault: str) -> None:
+    """Do to the newest run, or to what is kept beside it, what a fault is called by."""
+    newest, later = month.newest, month.folder / "reports/2027-01-01T02-00-00Z-shop"
+    if fault == "damaged":
+        change(newest / "run.json", lambda text: text[:-300])
+    elif fault == "other format":
+        change(newest / "run.json", lambda text: text.replace('"format": 2', '"format": 99', 1))
+    elif fault == "future" and not later.exists():
+        shutil.copytree(newest, later)
+        change(later / "run.json", lambda text: text.replace(newest.name, later.name).replace("2026-03", "2027-01"))
+    elif fault == "index":
+        (month.folder / "reports/.index.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 4000)
+    elif fault == "prune":
+        month.say("prune", "--keep", "5", "--unreadable")
+
+
+def at_random(month: Month, seed: str) -> None:
+    """Thirty nights, with a fault each by chance; the first one has none."""
+    chance = random.Random(seed)
+    for day in range(1, 31):
+        fault = chance.choice(list(FAULTS)) if day > 1 else "none"
+        child = os.fork() if fault == "killed" else 0
+        if not child:
+            with filled(month.folder / "reports") if fault == "full disk" else nullcontext():
+                month.night(day, FAULTS[fault], is_looked_at=False)
+        else:
+            os.waitpid(child, 0)
+            month.at(day, 2)
+        damage(month, fault)
+        month.morning()
+        month.told[-1]["fault"] = fault
 
 
 @contextmanager
@@ -244,6 +285,9 @@ def change(file: Path, edit: Callable[[str], str]) -> None:
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
     played = Month(Path.cwd())
-    first_half(played)
-    second_half(played)
+    if sys.argv[2:]:
+        at_random(played, sys.argv[2])
+    else:
+        first_half(played)
+        second_half(played)
     Path("told.json").write_text(json.dumps(played.told), encoding="utf-8")

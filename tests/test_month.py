@@ -18,7 +18,7 @@ PROGRAM = Path(__file__).with_name("month.py")
 RUN = """
 import runpy, sys
 from pathlib import Path
-sys.argv = [sys.argv[2], str(Path(sys.argv[1]).parent)]
+sys.argv = [sys.argv[2], str(Path(sys.argv[1]).parent), *sys.argv[3:]]
 sys.path.insert(0, str(Path(sys.argv[0]).parent))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -52,16 +52,22 @@ class Morning:
 Days = Callable[..., Morning]
 
 
-@pytest.fixture(scope="module")
-def mornings(tmp_path_factory: pytest.TempPathFactory) -> Days:
-    """The month; `mornings(day, number)` is what was seen on a day, the last time unless a number is given."""
-    folder = tmp_path_factory.mktemp("month")
+def play(folder: Path, *seed: str) -> list[dict[str, Any]]:
+    """Play a month in a folder; return what was said."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("BOOTMATRIX_")}
     environment = {**ours, **CLOCK, "BOOTMATRIX_CACHE": str(folder / "cache")}
     (folder / "reports").mkdir()
-    done = run_on_small_disk(folder / "reports", DISK_KIB, RUN, str(PROGRAM), environment=environment, limit_s=400)
+    words = (str(PROGRAM), *seed)
+    done = run_on_small_disk(folder / "reports", DISK_KIB, RUN, *words, environment=environment, limit_s=400)
     assert done.returncode == 0, done.stderr
     told: list[dict[str, Any]] = json.loads((folder / "told.json").read_text(encoding="utf-8"))
+    return told
+
+
+@pytest.fixture(scope="module")
+def mornings(tmp_path_factory: pytest.TempPathFactory) -> Days:
+    """The month; `mornings(day, number)` is what was seen on a day, the last time unless a number is given."""
+    told = play(tmp_path_factory.mktemp("month"))
 
     def morning(day: int, number: int = -1) -> Morning:
         entries = [entry for entry in told if entry["day"] == day]
@@ -195,3 +201,43 @@ def test_prune_keeps_what_was_asked_for(mornings: Days) -> None:
     assert "14" not in removed
     assert re.search(r"^\d+ removed, [5-9] kept$", pruned.said["prune"], re.MULTILINE)
     assert "2026-03-15T02" not in pruned.index
+
+
+SEEN = {
+    "none": (0, 0, "4 as expected"),
+    "refund": (1, 1, "1 of 4 not as expected"),
+    "panic": (1, 1, "1 of 4 not as expected"),
+    "mirror": (3, 3, "1 of 4 not as expected"),
+    "interrupted": (130, 130, "as expected, interrupted"),
+    "killed": (None, 130, "as expected, interrupted"),
+    "full disk": (3, 130, "as expected, interrupted"),
+    "damaged": (0, 2, "damaged: run.json: "),
+    "other format": (0, 2, "other format: run.json: "),
+}
+"""What docs/nightly.md makes of each fault: the night's status, the morning's, the state. Others change nothing."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_each_morning_tells_the_fault_of_the_night(tmp_path: Path, seed: str) -> None:
+    """Thirty nights, a fault by chance in each."""
+    entries: list[dict[str, Any]] = []
+    days = 0
+    for entry in play(tmp_path, seed):
+        entries.append(entry)
+        if "fault" not in entry:
+            continue
+        said = {seen["command"].split()[0]: seen for seen in entries}
+        words = f"seed {seed}, {entry['day']} March: {entry['fault']}"
+        night, morning, state = SEEN.get(entry["fault"], SEEN["none"])
+        if night is not None:
+            assert said["matrix"]["status"] == night, words
+        assert (said["report"]["status"], said["compare"]["status"]) == (morning, morning), words
+        newest = said["runs"]["said"].splitlines()[1]
+        assert newest.startswith(f"2026-03-{entry['day']:02}T") and state in newest, words
+        assert f"{entry['day']} Mar 2026" in headline(Morning({}, {}, "", entry["index"])), words
+        metrics = Morning({}, {}, next(seen["metrics"] for seen in entries if "metrics" in seen), "")
+        assert metrics.metric('good{title="shop"}') == (morning == 0), words
+        assert said.get("prune", {"status": 0})["status"] == 0, words
+        entries, days = [], days + 1
+    assert days == 30

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -28,7 +29,7 @@ from bootmatrix.report.writer import console_reader
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.guest_holder import DEFAULT_KEEP_S, GuestHolder
 from bootmatrix.workspace.planned_run import PlannedRun
-from bootmatrix.workspace.run import open_run
+from bootmatrix.workspace.run import UNDER_WAY_S, OpenRun, open_run
 
 LOCAL = "local"
 """The executor of this host."""
@@ -80,7 +81,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
         screen.begin(opened.writer.path)
         fault = None
         try:
-            finished = anyio.run(until_signal, opened.execute, screen.note, args.deadline)
+            finished = anyio.run(until_signal, partial(_execute, opened, planned.reports), screen.note, args.deadline)
         except HostError as error:
             finished, fault = False, error
         done = opened.finish(interrupted=not finished)
@@ -95,6 +96,19 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
     if show:
         show(done.run, done.folder)
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
+
+
+async def _execute(opened: OpenRun, reports: Path) -> None:
+    """Execute a run, and show in the index page that it is under way: it may be killed, and never write that page."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_show_under_way, reports)
+        await opened.execute()
+        tasks.cancel_scope.cancel()
+
+
+async def _show_under_way(reports: Path) -> None:
+    await anyio.sleep(UNDER_WAY_S)
+    await anyio.to_thread.run_sync(update_index, reports)
 
 
 def hold_s(args: argparse.Namespace) -> float:
