@@ -19,7 +19,7 @@ from bootmatrix.fsio import sync_disk, write_atomic
 from bootmatrix.model import Verdict
 from bootmatrix.runs import run_store
 from bootmatrix.runs.host import describe_host
-from bootmatrix.runs.run_store import RunWriter, cell_folder, load_run, read_console
+from bootmatrix.runs.run_store import RunWriter, cell_folder, console_path, load_run, read_console
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 WRITER = """
@@ -246,6 +246,19 @@ def test_a_cell_without_its_console_is_not_judged_again(tmp_path: Path) -> None:
     (folder / "cells/influxdb/x86_64/pc/6.1/console.log").unlink()
     with pytest.raises(InputError, match=r"the console of influxdb/x86_64/6\.1 is missing"):
         list(rejudge(run, folder))
+
+
+@pytest.mark.parametrize("depth", range(5))
+def test_no_console_is_read_behind_a_link(tmp_path: Path, depth: int) -> None:
+    """A run from elsewhere would have a private file shown in its report."""
+    run, folder = write_run(tmp_path, green_records())
+    record = run.records[0]
+    assert read_console(folder, record)
+    linked = (console_path(folder, record), *console_path(folder, record).parents)[depth]
+    linked.rename(tmp_path / "private")
+    linked.symlink_to(tmp_path / "private")
+    with pytest.raises(InputError, match="is missing"):
+        read_console(folder, record)
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import BinaryIO
+
+from bootmatrix.fsio import open_plain
 
 FILES_FOLDER = "files"
 """Beside a record: files that the containers of its cell left."""
@@ -38,11 +38,9 @@ def file_reader(folder: Path) -> Callable[[str], BinaryIO]:
     """Return a reader of a cell's files, without links, that never blocks."""
 
     def read(name: str) -> BinaryIO:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        file = os.fdopen(os.open(folder / Path(name).parent.name / Path(name).name, flags), "rb")
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
+        inner = folder / Path(name).parent.name
+        if inner.is_symlink():
             raise FileNotFoundError(name)
-        return file
+        return open_plain(inner / Path(name).name)
 
     return read

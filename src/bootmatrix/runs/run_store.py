@@ -255,12 +255,12 @@ def _linked_folders(folder: str) -> Iterator[str]:
 def read_console(folder: Path, record: Record) -> bytes:
     """The console of a record, empty if the cell has none.
 
-    Raises InputError if the file is missing, or not a plain file of a plausible size.
+    Raises InputError if the file is missing, behind a link, or not a plain file of a plausible size.
     """
     if not record.console:
         return b""
     path = console_path(folder, record)
-    if path.is_symlink() or not path.is_file():
+    if path.resolve() != console_path(folder.resolve(), record) or not path.is_file():
         raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
     if path.stat().st_size > MAX_CONSOLE_BYTES:
         raise InputError(f"{path}: {path.stat().st_size} bytes, expected a console of at most {MAX_CONSOLE_BYTES}")
