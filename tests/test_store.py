@@ -406,7 +406,12 @@ def test_a_cache_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
         Store(folder)
 
 
-HOLD = "from bootmatrix.store import temporary_folder\nwith temporary_folder() as folder: print(folder, flush=True); input()"
+HOLD = """
+from bootmatrix.store import temporary_folder
+with temporary_folder() as folder:
+    print(folder, flush=True)
+    input()
+"""
 
 
 def test_temporary_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
