@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from bootmatrix.cli.arguments import PORT, amount
 from bootmatrix.cloud.cost import Prices, cost_of
+from bootmatrix.model import MachineUse
+from bootmatrix.report.view import view_run
+from bootmatrix.runs.run_store import RunWriter
 from command_line import Tool, refused
+from samples import green_records
 
 pytest_plugins = ("command_line",)
 
@@ -61,3 +66,16 @@ def test_a_number_is_in_digits_and_within_its_limits(text: str) -> None:
 @pytest.mark.parametrize("words", [("--shard", ""), ("--baseline=",), ("--cache", "")])
 def test_an_option_whose_variable_is_not_set_is_refused(tool: Tool, words: tuple[str, ...]) -> None:
     refused(tool("matrix", "hello", "--arch", "x86_64", *words), f"{words[0].removesuffix('=')}: the value is empty")
+
+
+def test_the_report_tells_the_cost_of_machines_that_were_started(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, "nightly")
+    for record in green_records():
+        writer.adopt(record, writer.folder(record.cell))
+    writer.add_use(MachineUse(machines=2, paid_s=1800, hour=0.72, month=194.72))
+    run = writer.finish()
+    facts = dict(view_run(run, lambda _: b"").facts)
+    assert facts["Machines"] == "2 started, 1800 s paid"
+    assert facts["Cost"] == f"0.3600, {0.36 / len(run.records):.5f} a cell"
+    assert facts["Always on"] == "194.72 a month: cheaper from 541 such runs a month on"
+    assert "Cost" not in dict(view_run(run.model_copy(update={"machines": ()}), lambda _: b"").facts)

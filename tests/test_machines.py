@@ -188,8 +188,12 @@ def test_machines_come_from_nothing_replace_each_other_and_end(ec2: Server, tmp_
     ec2.state["session"].client("ec2", endpoint_url=ec2.state["moto"]).terminate_instances(InstanceIds=[taken])
     ec2.state["started"].remove(taken)
     output, _ = process.communicate(timeout=200)
-    records = load_run(tmp_path / "reports/latest").records
+    run = load_run(tmp_path / "reports/latest")
+    records = run.records
     assert [record.verdict for record in records] == [Verdict.PASS] * 5, output
+    (use,) = run.machines
+    assert use.machines in {2, 3} and use.cost > 0
+    assert f"{use.cost:.4f}, " in (tmp_path / "reports/latest/report.html").read_text()
     assert {"ec2-1", "ec2-2"} & {record.host for record in records}
     assert re.search(r"[23] machines, \d+ s in all, \d+\.\d+ at 36 an hour", output), output
     assert len(ec2.state["hosts"]) in {2, 3}

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from bootmatrix.cell.held import HoldGuest
 from bootmatrix.cell.run import skipped
-from bootmatrix.model import Cell, Plan, Record, Skip
+from bootmatrix.model import Cell, MachineUse, Plan, Record, Skip
 from bootmatrix.model.run_config import CellBundle, CellRequest, RunConfig, request_of
 from bootmatrix.progress import Observer
 from bootmatrix.runs.run_store import RunWriter
@@ -41,7 +41,8 @@ class ExecutorSettings:
     """Settings of an executor; `folder_of` returns a cell's folder.
 
     `jobs` is the number of this host's cores to use; None for all. `cluster` names the machines of an executor that
-    uses others. `hold` uses guests of this host that have failed.
+    uses others. `hold` uses guests of this host that have failed. `on_use` is told of the machines that were
+    started.
     """
 
     config: RunConfig
@@ -50,6 +51,7 @@ class ExecutorSettings:
     jobs: int | None = None
     cluster: str = ""
     hold: HoldGuest | None = None
+    on_use: Callable[[MachineUse], None] = lambda _use: None
 
 
 OpenExecutor = Callable[[ExecutorSettings], AbstractAsyncContextManager[Executor]]

@@ -57,7 +57,16 @@ from bootmatrix.model.profile import (
     Names,
     Profile,
 )
-from bootmatrix.model.record import AcceptanceRecord, AttemptRecord, PhaseTime, Record, ResultFile, Run, RunRequest
+from bootmatrix.model.record import (
+    AcceptanceRecord,
+    AttemptRecord,
+    MachineUse,
+    PhaseTime,
+    Record,
+    ResultFile,
+    Run,
+    RunRequest,
+)
 from bootmatrix.model.spec import Container, ContainerSettings, FileEntry, PrebuiltGuest, Spec, Volume
 from bootmatrix.model.verdict import Evidence, Judgement, KernelFault, SubResult, Verdict
 
@@ -110,6 +119,7 @@ __all__ = [
     "KernelSource",
     "Lock",
     "Machine",
+    "MachineUse",
     "Matrix",
     "Names",
     "Network",

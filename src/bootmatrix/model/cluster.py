@@ -101,7 +101,8 @@ class Ec2(Model):
     """EC2 instances, each of which is a worker that is started for a run.
 
     `cells` is the number of waiting cells for which one is started. `setup` are shell lines that root runs before the
-    worker starts. `silence_s`: without a worker for so long, an instance turns itself off. `hour` is its price.
+    worker starts. `silence_s`: without a worker for so long, an instance turns itself off. `hour` is its price,
+    `month` that of a machine which is always on, to compare with.
     """
 
     name: Name = Field(default="ec2", description="the machines are NAME-1, NAME-2 …")
@@ -117,6 +118,7 @@ class Ec2(Model):
     setup: tuple[str, ...] = ()
     silence_s: int = Field(default=600, ge=4, le=24 * 3600, description="a machine without a worker ends after so long")
     hour: float | None = Field(default=None, gt=0, description="price of an hour")
+    month: float | None = Field(default=None, gt=0, description="price of a machine that is always on, by the month")
     python: str = Field(default="python3", min_length=1)
     cache: str = Field(default=".cache/bootmatrix-worker", min_length=1)
 

@@ -142,13 +142,31 @@ class AcceptanceRecord(Model):
     until: str
 
 
+class MachineUse(Model):
+    """Machines that were started for a run, the time for which they are paid, and prices.
+
+    `hour` is the price of a machine's hour, `month` that of one that is always on.
+    """
+
+    machines: int
+    paid_s: float
+    hour: float | None = None
+    month: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """Return the cost of the time; 0 without a price."""
+        return self.paid_s / 3600 * (self.hour or 0)
+
+
 class Run(Model):
     """One execution of a matrix, in UTC (RFC 3339); `format` is its layout's.
 
     `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
     `baseline` is the name of the run compared with, if any. `order` is the request, kept for resuming; `resumed`
     has the times at which the run was resumed. `branch` is the branch under test, if any. `accepted` are the accepted
-    failures at the run's end. `under_way` is not stored: a process writes to the run.
+    failures at the run's end. `machines` were started for it: an entry for each time that
+    it was begun or resumed. `under_way` is not stored: a process writes to the run.
     """
 
     format: int = 2
@@ -167,6 +185,7 @@ class Run(Model):
     unfinished: tuple[str, ...] = ()
     order: RunRequest | None = None
     resumed: tuple[str, ...] = ()
+    machines: tuple[MachineUse, ...] = ()
     under_way: bool = Field(default=False, exclude=True)
 
     def __repr__(self) -> str:

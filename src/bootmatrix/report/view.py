@@ -227,6 +227,7 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "bootmatrix", sanitize(run.tool_version)
     yield "QEMU", ", ".join(map(sanitize, versions)) or "not started"
     yield from _hosts(run.records)
+    yield from _cost(run)
     host = run.host
     yield "Host", sanitize(", ".join(host[key] for key in ("kernel", "machine") if key in host))
     yield "Processor", sanitize(f"{host.get('cpus', '?')} × {host.get('cpu', 'unknown')}, {host.get('memory', '?')}")
@@ -242,6 +243,19 @@ def _hosts(records: Iterable[Record]) -> Iterable[tuple[str, str]]:
     for name, verdicts in sorted(counts.items()):
         text = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
         yield f"Cells on {sanitize(name)}", text
+
+
+def _cost(run: Run) -> Iterable[tuple[str, str]]:
+    """List the machines that were started, their cost, and one always on."""
+    if not run.machines:
+        return
+    cost, number = sum(use.cost for use in run.machines), sum(use.machines for use in run.machines)
+    yield "Machines", f"{number} started, {sum(use.paid_s for use in run.machines):.0f} s paid"
+    if cost:
+        yield "Cost", f"{cost:.4f}, {cost / max(1, len(run.records)):.5f} a cell"
+    month = run.machines[-1].month
+    if cost and month:
+        yield "Always on", f"{month:.2f} a month: cheaper from {month / cost:.0f} such runs a month on"
 
 
 def _shares(records: Iterable[Record]) -> Iterable[Share]:

@@ -29,7 +29,7 @@ from typing import BinaryIO
 from bootmatrix import __version__
 from bootmatrix.errors import DamagedRun, InputError
 from bootmatrix.fsio import open_plain, read_whole, replace_link, sync_disk, write_atomic
-from bootmatrix.model import AcceptanceRecord, Cell, Lock, Record, Run, RunRequest
+from bootmatrix.model import AcceptanceRecord, Cell, Lock, MachineUse, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
 from bootmatrix.runs.hold import is_under_way
 from bootmatrix.runs.host import describe_host
@@ -177,6 +177,10 @@ class RunWriter:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, target, follow_symlinks=False)
         self.add(record)
+
+    def add_use(self, use: MachineUse) -> None:
+        """Note machines that were started for the run, for run.json."""
+        self._run = self._run.model_copy(update={"machines": (*self._run.machines, use)})
 
     def make_durable(self) -> None:
         """Wait until all records that there are would outlive a power cut. Blocking.

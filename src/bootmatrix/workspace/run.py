@@ -70,9 +70,8 @@ class OpenRun:
             explain_hang=options.explain_hang,
             boards=load_boards(options.cluster),
         )
-        settings = ExecutorSettings(
-            config, self._observer, self.writer.folder, options.jobs, options.cluster, options.hold
-        )
+        own = (options.jobs, options.cluster, options.hold)
+        settings = ExecutorSettings(config, self._observer, self.writer.folder, *own, on_use=self.writer.add_use)
         missing = self._planned.missing
         usual = usual_s(self._planned.reports) if len(missing.cells) > 1 else {}
         async with anyio.create_task_group() as tasks:

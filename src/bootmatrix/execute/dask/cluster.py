@@ -128,8 +128,11 @@ async def _open_ec2(settings: ExecutorSettings, ec2: Ec2, folder: Path, bundles:
         )
         pool = machines.MachinePool(ec2, source, machines.RunKey.make(folder), supervisor, settings.observer)
         fleet.is_growing = True
-        async with machines.kept_machines(pool, fleet):
-            yield OpenCluster(client, fleet, depot, bundles)
+        try:
+            async with machines.kept_machines(pool, fleet):
+                yield OpenCluster(client, fleet, depot, bundles)
+        finally:
+            settings.on_use(pool.use)
 
 
 @asynccontextmanager

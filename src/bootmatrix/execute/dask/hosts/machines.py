@@ -21,6 +21,7 @@ from bootmatrix.cloud.ssh import HostFault, connected
 from bootmatrix.errors import InfraError
 from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.hosts.supervise import Supervisor
+from bootmatrix.model import MachineUse
 from bootmatrix.model.cluster import Ec2, Host
 from bootmatrix.progress import Observer
 
@@ -217,12 +218,18 @@ class MachinePool:
         with suppress(InfraError):
             await anyio.to_thread.run_sync(self._source.clean)
 
+    @property
+    def use(self) -> MachineUse:
+        """Return what was used, with its prices."""
+        settings = self._settings
+        return MachineUse(machines=len(self.machines), paid_s=self.paid_s, hour=settings.hour, month=settings.month)
+
     def summary(self) -> str:
         """Describe what was used, and what it cost."""
-        count = f"{len(self.machines)} machines" if len(self.machines) != 1 else "1 machine"
-        hour = self._settings.hour
-        cost = f", {self.paid_s / 3600 * hour:.4f} at {hour:g} an hour" if hour else ""
-        return f"{count}, {self.paid_s:.0f} s in all{cost}"
+        use = self.use
+        count = f"{use.machines} machines" if use.machines != 1 else "1 machine"
+        cost = f", {use.cost:.4f} at {use.hour:g} an hour" if use.hour else ""
+        return f"{count}, {use.paid_s:.0f} s in all{cost}"
 
 
 async def _is_set_up(host: Host) -> bool:
