@@ -356,6 +356,12 @@ def told_to_stop(guest: Guest) -> None:
     os._exit(0)
 
 
+def disk_full(guest: Guest) -> None:
+    guest.monitor.event("BLOCK_IO_ERROR", action="report", nospace=False, reason="Input/output error")
+    guest.monitor.event("BLOCK_IO_ERROR", action="stop", nospace=True, reason="No space left on device")
+    wait()
+
+
 def fails_late(guest: Guest) -> None:
     sys.stderr.write("qemu-system-fake: it all went wrong\n")
     sys.stderr.flush()

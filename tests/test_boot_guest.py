@@ -90,6 +90,7 @@ async def test_a_sound_guest_passes(tmp_path: Path, fake: Path) -> None:
         ("leaves_by_status_after_a_warning", Verdict.PASS, "exited as expected"),
         ("leaves_by_status_early", Verdict.FAIL, "init's last message is missing"),
         ("leaves_by_a_status_of_its_own", Verdict.FAIL, "init never reported"),
+        ("disk_full", Verdict.INFRA_ERROR, "the guest's disk to this host's: No space left on device"),
         ("fails_late", Verdict.INFRA_ERROR, "exited with status 1: qemu-system-fake: it all went wrong"),
         ("sound", Verdict.FAIL, "unexpected exit"),
     ],

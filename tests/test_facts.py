@@ -137,12 +137,12 @@ def test_a_machine_is_a_board_of_each_architecture() -> None:
 
 def test_a_matrix_has_the_same_keys(tmp_path: Path) -> None:
     path = tmp_path / "my.matrix.yml"
-    resources = [{"memory": "1G", "cpus": 2}, {"arch": "aarch64", "memory": "2G"}]
+    resources = [{"memory": "1G", "cpus": 2}, {"arch": "aarch64", "memory": "2G", "disk": "4G"}]
     keys = {"specs": ["hello"], "arch": ["all"], "kernel": ["default"], "bits": [64], "page_size": ["16k"]}
     path.write_text(json.dumps({**keys, "endian": ["little"], "resources": resources}), encoding="utf-8")
     cells = plan(load_matrix(path, PROFILES), tmp_path, PROFILES).cells
     sizes = {cell.id: cell.size for cell in cells}
-    assert sizes["hello/aarch64/7.2-16k"] == GuestSize(memory_mib=2048, cpus=2)
+    assert sizes["hello/aarch64/7.2-16k"] == GuestSize(memory_mib=2048, cpus=2, disk_mib=4096)
     assert sizes["hello/loongarch64/7.2"] == GuestSize(memory_mib=1024, cpus=2)
     path.write_text(json.dumps({**keys, "resources": {"memory": "2Gi"}}), encoding="utf-8")
     with pytest.raises(InputError, match=r"my\.matrix\.yml:1: 'resources' must be an amount of memory such as"):
@@ -159,6 +159,9 @@ def test_a_fixed_board_is_skipped_with_the_reason() -> None:
     found = expand(chosen("aarch64/raspi3b", "mips64el", memory="1G", cpus=4))
     assert [cell.arch for cell in found.cells] == ["aarch64"]  # a board that has as much by itself is not in the way
     assert found.skips[0].reason == "the guest needs 4 CPUs, and this machine has 1 CPUs, which is fixed"
+    found = expand(chosen("aarch64", "aarch64/raspi3b", disk="4G"))
+    assert [cell.id for cell in found.cells] == ["hello/aarch64/6.1"]
+    assert found.skips[0].reason == "the guest needs a scratch disk, and the machine has no virtio bus"
 
 
 def test_a_spec_says_what_it_needs(tmp_path: Path) -> None:
@@ -187,7 +190,21 @@ def test_an_amount_of_memory(text: str) -> None:
     assert (memory_mib("2G"), memory_mib("640M")) == (2048, 640)
 
 
-@pytest.mark.parametrize("text", ["", "memory", "memory=1G memory=2G", "disk=4G", "cpus=0", "cpus=two", "cpus=65"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "memory",
+        "memory=1G memory=2G",
+        "disk=4T",
+        "disk=1M",
+        "disk=auto",
+        "swap=1G",
+        "cpus=0",
+        "cpus=two",
+        "cpus=65",
+    ],
+)
 def test_an_annotation_of_the_size(text: str) -> None:
     with pytest.raises(InputError):
         parse_size(text)

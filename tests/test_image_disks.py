@@ -14,7 +14,9 @@ from bootmatrix.assembly.assemble import build
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.model import Bootable, Kernel, RootPlace, Verdict
+from bootmatrix.model.guest_size import GuestSize
 from bootmatrix.qemu.command import interactive
+from bootmatrix.qemu.disk import scratch_disk
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.single_guest import find_guest
 from guests import artefact, make_bootable, make_machine
@@ -115,6 +117,25 @@ def test_without_the_means_roots_are_in_ram(
         built(kitchen, kernel, "disk", machine)
 
 
+def test_a_scratch_disk_is_of_containers_that_cannot_open_it(kitchen: Kitchen) -> None:
+    images(kitchen, LABELS)
+    kernel = kernel_of(kitchen, **MODULES, ext4__ko=module())
+    (kitchen.folder / "spec.yml").write_text(SPEC.replace("readonly", "capabilities: [CAP_MKNOD], readonly", 1))
+    profile, spec = PROFILES["x86_64"], load_spec(kitchen.folder / "spec.yml")
+    machine = profile.machines["q35"].sized(GuestSize(disk_mib=64))
+    bootable = build(spec, profile, machine, kernel, kitchen.builder)
+    assert bootable.privileged == ("second: CAP_MKNOD beside a scratch disk",)
+    assert "bootmatrix.scratch" not in interactive(machine, bootable).cmdline
+
+
+def test_a_scratch_disk_is_a_file_system_without_a_name(tmp_path: Path) -> None:
+    with scratch_disk(64, tmp_path) as (disk, reader):
+        reader.seek(0x438)
+        assert reader.read(2) == b"\x53\xef"
+        assert os.fstat(disk.fileno()).st_size == 64 << 20
+        assert not list(tmp_path.iterdir())
+
+
 def test_without_a_bus_or_a_packer_roots_are_in_ram(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     images(kitchen, LABELS)
     kernel = kernel_of(kitchen)
@@ -123,7 +144,9 @@ def test_without_a_bus_or_a_packer_roots_are_in_ram(kitchen: Kitchen, monkeypatc
     with pytest.raises(BuildError, match="squashfs-tools is not installed"):
         built(kitchen, kernel, "disk")
     board = make_machine(bus=None)
-    assert image_disks._why_not(board, None, ()) == "the machine has no virtio bus"  # type: ignore[arg-type]
+    assert image_disks._why_not(board, None, (), ()) == "the machine has no virtio bus"  # type: ignore[arg-type]
+    with pytest.raises(BuildError, match="cannot have a scratch disk: the machine has no virtio bus"):
+        image_disks.check_scratch(board, None, ())  # type: ignore[arg-type]
 
 
 def test_qemu_gets_each_disk_read_only_with_its_serial_number() -> None:

@@ -11,6 +11,7 @@
 #include "control.h"
 #include "mounts.h"
 #include "report.h"
+#include "roots.h"
 #include "settings.h"
 #include "util.h"
 #include "walk.h"
@@ -85,12 +86,33 @@ static bool mount_inside(const char *folder, char *words[WORDS])
 	return is_mounted;
 }
 
+/* What a container writes: in memory, or on the disk for it. */
+static bool mount_writes(const char *folder, const char *target)
+{
+	char *at = format(SCRATCH "/%s", folder);
+	bool is_mounted = make_folders(at) && bind_at(at, target, false);
+
+	free(at);
+	return is_mounted;
+}
+
+static bool is_for_writes(const char *folder, const char *target)
+{
+	char *path = format("/containers/%s/tmp", folder);
+	bool is_same = strcmp(path, target) == 0;
+
+	free(path);
+	return is_same;
+}
+
 static bool perform(const char *folder, char *words[WORDS])
 {
 	const char *step = words[0];
 
 	if (strcmp(step, "mkdir") == 0)
 		return make_folders(words[1]);
+	if (strcmp(step, "mount") == 0 && settings.has_scratch && is_for_writes(folder, words[3]))
+		return mount_writes(folder, words[3]);
 	if (strcmp(step, "mount") == 0)
 		return mount_at(words[1], words[2], words[3], words[4]);
 	if (strcmp(step, "control") == 0)

@@ -139,7 +139,7 @@ static void run_spec(void)
 	agent_hold_port();
 	if (!find_runtime() && !serves) {
 		say_error("no init image has crun or runc");
-	} else if (share_pids() && mount_roots() && make_view() && set_up_volumes()) {
+	} else if (share_pids() && mount_roots() && mount_scratch() && make_view() && set_up_volumes()) {
 		is_started = run_section("onboot");
 		if (is_started && serves)
 			serve_host();

@@ -11,10 +11,12 @@
 #include "disk.h"
 #include "mounts.h"
 #include "report.h"
+#include "settings.h"
 #include "util.h"
 
 #define LIST "/etc/bootmatrix/roots"
 #define FOLDER STATE "/roots"
+#define SCRATCH_SERIAL "bootmatrix-scratch"
 
 struct root {
 	const char *serial, *path;
@@ -92,6 +94,21 @@ bool mount_roots(void)
 		is_done = find_and_mount(&root);
 	free(text);
 	return is_done;
+}
+
+bool mount_scratch(void)
+{
+	char disk[320];
+
+	if (!settings.has_scratch)
+		return true;
+	if (!find_disk(SCRATCH_SERIAL, disk, sizeof disk))
+		say_error("no scratch disk");
+	else if (!make_folders(SCRATCH) || mount(disk, SCRATCH, "ext4", MS_NOATIME, "noinit_itable") != 0)
+		say_error("cannot mount the scratch disk: %s", strerror(errno));
+	else
+		return true;
+	return false;
 }
 
 bool overlay_roots(const char *view, const char *folder)

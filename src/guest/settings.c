@@ -37,6 +37,8 @@ static void set(struct settings *values, const char *key, const char *value)
 		snprintf(values->leave, sizeof values->leave, "%s", value);
 	else if (strcmp(key, "agent") == 0)
 		snprintf(values->agent, sizeof values->agent, "%s", value);
+	else if (strcmp(key, "scratch") == 0)
+		values->has_scratch = true;
 	else if (strcmp(key, "mode") == 0)
 		set_mode(values, value);
 }

@@ -17,6 +17,7 @@ struct settings {
 	int64_t scale;   /* multiplies all time limits */
 	char leave[16];  /* way to leave QEMU */
 	char agent[16];  /* when there is an agent: serve, hold, collect; empty: never */
+	bool has_scratch; /* a disk takes what containers write */
 };
 
 extern struct settings settings;

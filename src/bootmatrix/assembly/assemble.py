@@ -12,7 +12,7 @@ from bootmatrix.assembly.fork import DISK_FORMAT, disk_tree, template_tree, why_
 from bootmatrix.assembly.fork import MODULES as FORK_MODULES
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.image_disks import MODULES as DISK_MODULES
-from bootmatrix.assembly.image_disks import image_disks, images_on_disk, write_disk
+from bootmatrix.assembly.image_disks import SCRATCH_MODULES, check_scratch, image_disks, images_on_disk, write_disk
 from bootmatrix.assembly.initrd.bundle_spec import (
     first_process,
     named_modules,
@@ -24,6 +24,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.memory import check_memory
+from bootmatrix.assembly.initrd.privileges import MAKE_DEVICES, capability_names
 from bootmatrix.assembly.initrd.segments import every_module_segment, for_kernel, module_segment, modules_key
 from bootmatrix.assembly.kernel.options import Purpose, is_built_in, missing_options
 from bootmatrix.assembly.kernel.package import (
@@ -114,10 +115,13 @@ def gather(  # noqa: PLR0913, PLR0917
     files = unpack_kernel(kernel, builder.archive, builder.store)
     check_form(kernel, files, machine)
     check_modules(kernel, files, named_modules(bundles, init))
+    if machine.scratch_mib:
+        check_scratch(machine, files, init)
     on_disk = images_on_disk(roots, machine, files, bundles, init)
     wanted = (
         *machine.modules,
         *(DISK_MODULES if on_disk else ()),
+        *(SCRATCH_MODULES if machine.scratch_mib else ()),
         *(machine.network_modules if network else ()),
         *needed_modules(bundles, init, spec.volumes),
     )
@@ -176,10 +180,18 @@ def without_initrd(assembly: Assembly) -> Bootable:
         "cmdline": cmdline,
         "network": assembly.network,
         "outbound": _leads_out(assembly),
+        "privileged": (*described.privileged, *_scratch_writers(assembly)),
         "roots": image_disks(assembly.on_disk, builder.store),
         "notes": (*unused, *described.notes, *_lacking(assembly)),
     }
     return described.model_copy(update=parts)
+
+
+def _scratch_writers(assembly: Assembly) -> Iterator[str]:
+    """Return the containers that may write to others' files, and by what."""
+    for bundle in assembly.bundles if assembly.machine.scratch_mib else ():
+        if MAKE_DEVICES in capability_names(bundle.settings):
+            yield f"{bundle.container.name}: {MAKE_DEVICES} beside a scratch disk"
 
 
 def _lacking(assembly: Assembly) -> Iterator[str]:

@@ -28,6 +28,7 @@ from bootmatrix.store import Store, sha256_of
 LABEL = "bootmatrix.roots"
 """Label of an init image whose init mounts roots from disks."""
 MODULES = ("virtio_blk", "squashfs", "overlay")
+SCRATCH_MODULES = ("virtio_blk", "ext4", "overlay")
 FORMAT = 1
 """Changes whenever the same image would give another disk."""
 MIN_BYTES = 8 << 20
@@ -45,7 +46,9 @@ def images_on_disk(
     """
     if place == "ram":
         return ()
-    reason = _why_not(machine, files, init)
+    reason = _why_not(machine, files, init, MODULES)
+    if not reason and shutil.which(PACKER) is None:
+        reason = f"{PACKER} of squashfs-tools is not installed"
     if place == "disk" and reason:
         raise BuildError(f"the roots of containers cannot be on disks: {reason}", "Use --roots auto or ram.")
     if reason:
@@ -55,14 +58,18 @@ def images_on_disk(
     return tuple(sorted(large, key=lambda image: (-image.size_bytes, image.digest))[:MAX_DISKS])
 
 
-def _why_not(machine: Machine, files: KernelFiles, init: Iterable[StoredImage]) -> str:
+def check_scratch(machine: Machine, files: KernelFiles, init: Iterable[StoredImage]) -> None:
+    """Check that a guest can use a scratch disk. Raises BuildError if not."""
+    if reason := _why_not(machine, files, init, SCRATCH_MODULES):
+        raise BuildError(f"the guest cannot have a scratch disk: {reason}", "Leave out --disk, or exclude this cell.")
+
+
+def _why_not(machine: Machine, files: KernelFiles, init: Iterable[StoredImage], modules: tuple[str, ...]) -> str:
     if machine.bus not in DISK_BUSES:
         return "the machine has no virtio bus"
     if not any(LABEL in image.config.labels for image in init):
         return f"no init image has the label {LABEL}"
-    if shutil.which(PACKER) is None:
-        return f"{PACKER} of squashfs-tools is not installed"
-    missing = [name for name in load_order(files, MODULES)[1] if name in MODULES]
+    missing = [name for name in load_order(files, modules)[1] if name in modules]
     return f"the kernel has no module {missing[0]}" if missing else ""
 
 

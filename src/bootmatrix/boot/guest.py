@@ -24,7 +24,7 @@ from bootmatrix.guest.client import AgentClient
 from bootmatrix.model import Bootable, Machine, Outcome, Phase, Timeouts
 from bootmatrix.qemu.cgroup import bounded
 from bootmatrix.qemu.command import Descriptors, for_cell, for_fork
-from bootmatrix.qemu.disk import WRITES_BYTES, private_copy
+from bootmatrix.qemu.disk import WRITES_BYTES, private_copy, scratch_disk
 from bootmatrix.qemu.outbound import outbound_network
 from bootmatrix.qemu.process import running
 from bootmatrix.qemu.transport import open_wires
@@ -80,16 +80,27 @@ async def boot(  # noqa: PLR0913
             if bootable.agent in {"collect", "hold"} and has_agent_port:
                 seen.collect(nonce, folder, limits or CollectLimits())
             disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
+            scratch: tuple[IO[bytes], ...] = ()
+            if machine.scratch_mib:
+                entering = partial(stack.enter_context, scratch_disk(machine.scratch_mib, folder))
+                scratch = await anyio.to_thread.run_sync(entering)
             if snapshot:
                 files = stack.enter_context(copy_files(snapshot, bootable))
                 seen.resume(snapshot.console + COPY_BEGINS, files.state, wake_up())
                 command = for_fork(machine, bootable, _descriptors(theirs, (), has_agent_port), files, program)
             else:
                 files = None
-                command = for_cell(machine, bootable, _descriptors(theirs, disk, has_agent_port, network), program)
-            inherited = [*(end.fileno() for end in (*theirs, *disk, *network)), *(files.numbers if files else ())]
+                command = for_cell(
+                    machine, bootable, _descriptors(theirs, disk, has_agent_port, network, scratch), program
+                )
+            inherited = [
+                *(end.fileno() for end in (*theirs, *disk, *network, *scratch)),
+                *(files.numbers if files else ()),
+            ]
             bound = stack.enter_context(bounded(machine))
-            starting = running(command.arguments, inherited, machine, bound, wires.console, WRITES_BYTES if disk else 0)
+            starting = running(
+                command.arguments, inherited, machine, bound, wires.console, WRITES_BYTES if disk or scratch else 0
+            )
             async with starting as process:
                 for end in (*theirs, *network):
                     end.close()
@@ -127,9 +138,19 @@ async def _network(bootable: Bootable) -> AsyncIterator[tuple[socket.socket, ...
 
 
 def _descriptors(
-    theirs: list[socket.socket], disk: Iterable[IO[bytes]], has_agent: bool, network: tuple[socket.socket, ...] = ()
+    theirs: list[socket.socket],
+    disk: Iterable[IO[bytes]],
+    has_agent: bool,
+    network: tuple[socket.socket, ...] = (),
+    scratch: Iterable[IO[bytes]] = (),
 ) -> Descriptors:
     monitor, *ports = (end.fileno() for end in theirs)
     agent = ports.pop() if has_agent else None
-    files = tuple(file.fileno() for file in disk)
-    return Descriptors(monitor, ports[0] if ports else None, files, agent, network[0].fileno() if network else None)
+    return Descriptors(
+        monitor,
+        ports[0] if ports else None,
+        tuple(file.fileno() for file in disk),
+        agent,
+        network[0].fileno() if network else None,
+        tuple(file.fileno() for file in scratch),
+    )

@@ -279,6 +279,10 @@ class Observation:
                 reason = str(event.data.get("reason", "unknown"))[:100]
                 self._end(Ending("error", host_error=f"QEMU was stopped from outside, not by its guest: {reason}"))
 
+        elif event.name == "BLOCK_IO_ERROR" and event.data.get("action") == "stop":  # which a guest cannot notice
+            reason = str(event.data.get("reason", "an unknown error"))[:100]
+            self._end(Ending("error", host_error=f"QEMU cannot write the guest's disk to this host's: {reason}"))
+
     async def _watch_process(self, process: Process) -> None:
         self._status = await process.wait()
         self._wall_s = self._wall_s or self.now()

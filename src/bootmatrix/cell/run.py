@@ -274,11 +274,12 @@ async def _run_in_user_tier(attempt: Attempt, cell: Cell, context: RunContext, f
         attempt.user_outcome, attempt.judgement = await run_user_cell(prepared, folder)
 
 
-def cold_if_outbound(bootable: Bootable) -> Bootable:
-    """Return the guest, cold if outbound: copies would share connections."""
-    if not bootable.outbound:
-        return bootable
-    return bootable.model_copy(update={"forkable": None, "cold_reason": "its network leads outside"})
+def cold_if_unshared(bootable: Bootable, machine: Machine) -> Bootable:
+    """Return the guest, cold if copies would share connections or a disk's state."""
+    reason = (
+        "its network leads outside" if bootable.outbound else "it has a scratch disk" if machine.scratch_mib else ""
+    )
+    return bootable.model_copy(update={"forkable": None, "cold_reason": reason}) if reason else bootable
 
 
 async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, folder: Path) -> None:
@@ -287,7 +288,7 @@ async def _boot_and_judge(attempt: Attempt, cell: Cell, context: RunContext, fol
     if cell.size.grows:
         machine = grown(machine, prepared.bootable)
     machine = await context.accelerate(machine, prepared.bootable)
-    bootable = cold_if_outbound(with_proof(prepared.bootable, cell.proof, machine))
+    bootable = cold_if_unshared(with_proof(prepared.bootable, cell.proof, machine), machine)
     attempt.prepared = prepared if bootable is prepared.bootable else replace(prepared, bootable=bootable)
     attempt.machine, line = machine, interactive(machine, bootable)
     attempt.command, attempt.cmdline = line.arguments, line.cmdline

@@ -169,6 +169,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             type=period,
         ),
         details("--dump", "save the memory of guests that hang, panic or time out, for gdb"),
+        details("--disk SIZE", "a scratch disk of this size takes what containers write: 4G (default: RAM does)"),
         details("--endian little|big", "only architectures of this byte order", type=endians, default=()),
         details("--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED),
         details("--executor NAME", "executor of the cells: local (default), dask, or a plug-in", default="local"),
@@ -297,7 +298,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 TARGETS = ("--arch", "--kernel")
 FACTS = ("--page-size", "--va-bits", "--bits", "--kernel-bits", "--endian", "--cpu")
 """Kernels and machines by facts."""
-SIZE = ("--machine", "--memory", "--cpus", "--append", "--timeout")
+SIZE = ("--machine", "--memory", "--cpus", "--disk", "--append", "--timeout")
 SUBSET = ("--only", "--rerun-failed", "--shard", "--budget")
 DOWNLOADS = ("--offline", "--cache", "--archive", "--allow-older-release")
 SOURCES = (*DOWNLOADS, "--locked", "--image")

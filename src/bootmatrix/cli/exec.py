@@ -76,7 +76,7 @@ def _start(args: argparse.Namespace, name: str, settings: Mapping[str, Any]) -> 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that make one guest differ from another, as JSON values."""
     workspace = {"cache": _absolute(args.cache), "archive": args.archive, "offline": args.offline}
-    selection = {"memory": args.memory, "cpus": args.cpus, "append": args.append, "network": args.network}
+    selection = {name: getattr(args, name) for name in ("memory", "cpus", "disk", "append", "network")}
     return {
         "name": args.root_image,
         "arch": args.arch,

@@ -8,25 +8,29 @@ from pathlib import Path
 from bootmatrix.cli.doctor import GPGV, INSTALLERS, SETPRIV, HostCheck, disk, emulator, keyring, program
 from bootmatrix.errors import HostError
 from bootmatrix.model import Machine
+from bootmatrix.qemu.disk import MAKER, PACKAGE
 from bootmatrix.qemu.outbound import PROGRAM
 
-PASST = dict.fromkeys(INSTALLERS, PROGRAM)
+PASST, E2FSPROGS = dict.fromkeys(INSTALLERS, PROGRAM), dict.fromkeys(INSTALLERS, PACKAGE)
 """The package of each installer."""
 LEAST_DISK_MIB = 1024
 """Room for the kernel, the packages and the initrd of a small trial."""
 
 
 def check_host(machines: Iterable[Machine], cache: Path | None, *, offline: bool, outbound: bool = False) -> None:
-    """Check all that a run needs of this host.
+    """Check all that a run needs of this host: the machines in their size.
 
     Raises HostError if something is missing; the hint has one command that installs all of it.
     """
+    machines = tuple(machines)
     needed = {machine.qemu: machine for machine in machines}
+    scratch = any(machine.scratch_mib for machine in machines)
     checks = [
         *(emulator(machine) for machine in needed.values()),
         program("setpriv", "ends QEMU together with bootmatrix", SETPRIV),
         *(() if offline else (program("gpgv", "verifies the archive's signatures", GPGV), keyring())),
         *((program(PROGRAM, "gives guests an outbound network", PASST),) if outbound else ()),
+        *((program(MAKER, "makes scratch disks", E2FSPROGS),) if scratch else ()),
         disk(cache, LEAST_DISK_MIB),
     ]
     missing = [check for check in checks if check.state == "missing"]

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from bootmatrix.cli import options
 from bootmatrix.cli.output import say, write_console
-from bootmatrix.cli.written_matrix import plan_written, run_written
+from bootmatrix.cli.written_matrix import plan_written, run_written, size_keys
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ALL
 from bootmatrix.model import Run
-from bootmatrix.model.guest_size import AUTO
 from bootmatrix.runs.run_store import read_console
 from bootmatrix.scaffold.kernel_test import CONTAINER, KernelTestRequest
 from bootmatrix.workspace.kernel_test import prepare_kernel_test
-from bootmatrix.workspace.selection import Selection, board_targets, requested_size
+from bootmatrix.workspace.selection import Selection, board_targets
 
 MAX_OUTPUT_LINES = 200
 
@@ -59,8 +58,7 @@ def _refuse_ignored(args: argparse.Namespace) -> None:
 
 
 def _request(args: argparse.Namespace) -> KernelTestRequest:
-    requested_size(Selection(memory=args.memory, cpus=args.cpus))
-    size = {"memory": args.memory or AUTO, **({"cpus": args.cpus} if args.cpus else {})}
+    size = size_keys(args)
     return KernelTestRequest(
         words=tuple(args.words),
         kunit=args.kunit,

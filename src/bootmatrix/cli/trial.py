@@ -7,15 +7,14 @@ from typing import Any
 
 from bootmatrix.cli import options
 from bootmatrix.cli.output import say
-from bootmatrix.cli.written_matrix import plan_written, run_written
+from bootmatrix.cli.written_matrix import plan_written, run_written, size_keys
 from bootmatrix.errors import QemuMissing
 from bootmatrix.load.facts import ALL
 from bootmatrix.model import Profile
-from bootmatrix.model.guest_size import AUTO
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.scaffold.thing import Thing, find_thing
 from bootmatrix.scaffold.trial_request import TrialRequest
-from bootmatrix.workspace.selection import FACTS, Selection, board_targets, requested_size
+from bootmatrix.workspace.selection import FACTS, Selection, board_targets
 from bootmatrix.workspace.trial import prepare_trial
 
 
@@ -87,9 +86,7 @@ def _present(targets: tuple[str, ...], profiles: dict[str, Profile]) -> tuple[st
 
 def _matrix_keys(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keys of the matrix that options set."""
-    requested_size(Selection(memory=args.memory, cpus=args.cpus))
-    cpus = {} if args.cpus is None else {"cpus": args.cpus}
-    keys: dict[str, Any] = {"resources": {"memory": args.memory or AUTO, **cpus}}
+    keys: dict[str, Any] = {"resources": size_keys(args)}
     for name in FACTS:
         if value := getattr(args, name):
             keys[name] = list(value)

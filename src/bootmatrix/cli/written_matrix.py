@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from bootmatrix.cli import options
 from bootmatrix.cli.first_look import check_host
@@ -12,9 +13,19 @@ from bootmatrix.cli.matrix import run_planned
 from bootmatrix.cli.output import complain
 from bootmatrix.model import Run
 from bootmatrix.model.cell import Network
+from bootmatrix.model.guest_size import AUTO
 from bootmatrix.workspace.planned_run import PlannedRun
-from bootmatrix.workspace.selection import Selection
+from bootmatrix.workspace.selection import Selection, requested_size
 from bootmatrix.workspace.workspace import Workspace
+
+SIZES = ("memory", "cpus", "disk")
+
+
+def size_keys(args: argparse.Namespace) -> dict[str, Any]:
+    """Return `resources` of a matrix. Raises InputError if a size is invalid."""
+    size = {name: value for name in SIZES if (value := getattr(args, name)) is not None}
+    requested_size(Selection(**size))
+    return {"memory": AUTO, **size}
 
 
 def plan_written(
@@ -51,7 +62,6 @@ def run_written(
 
     Raises HostError if this host lacks something.
     """
-    profiles = workspace.profiles()
-    machines = [profiles[cell.arch].machine(cell.machine) for cell in planned.cells if cell.tier == "system"]
+    machines = [planned.config.machine(cell) for cell in planned.cells if cell.tier == "system"]
     check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")
     return run_planned(args, planned, show)

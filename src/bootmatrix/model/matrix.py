@@ -58,7 +58,7 @@ class QemuArgs(Pattern):
 
 
 class ResourceRule(Pattern, SizeRequest):
-    """Memory and CPUs of cells; the last matching entry counts."""
+    """Memory, CPUs and scratch disks of cells; the last matching entry counts."""
 
 
 PageSize = Literal["all", "4k", "8k", "16k", "32k", "64k", "256k"]

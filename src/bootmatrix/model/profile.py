@@ -182,6 +182,9 @@ class Machine(Model):
     max_memory_mib: int | None = Field(
         default=None, ge=64, le=65536, description="the most RAM that a guest can have; none: fixed at memory_mib"
     )
+    scratch_mib: int = Field(
+        default=0, ge=0, le=65536, description="a disk that takes what containers write; 0: they write to RAM"
+    )
     max_cpus: int | None = Field(
         default=None, ge=1, le=64, description="the most CPUs that a guest can have; none: fixed at cpus"
     )
@@ -247,6 +250,8 @@ class Machine(Model):
             changes["memory_mib"] = size.memory_mib
         if size.cpus and self.max_cpus is not None:
             changes |= {"cpus": size.cpus, "threads": size.cpus}
+        if size.disk_mib and self.bus:
+            changes["scratch_mib"] = size.disk_mib
         return self.model_copy(update=changes) if changes else self
 
     def size_fault(self, size: GuestSize) -> str:
@@ -257,6 +262,8 @@ class Machine(Model):
             return f"the guest needs {memory_mib} MiB of memory, and {most}"
         if (size.cpus or 0) > (self.max_cpus or self.cpus):
             return f"the guest needs {size.cpus} CPUs, and {_most(self.cpus, self.max_cpus, 'CPUs')}"
+        if size.disk_mib and not self.bus:
+            return "the guest needs a scratch disk, and the machine has no virtio bus"
         return ""
 
     def is_emulated(self) -> bool:

@@ -58,8 +58,8 @@ CD_BUSES = {"virtio-pci": "virtio-scsi-pci", "virtio-mmio": "virtio-scsi-device"
 OUTBOUND = "outbound"
 """QEMU's name of the network that leads outside."""
 
-DISK_SERIAL = "bootmatrix"
-"""Serial number by which init knows the disk of a copy."""
+DISK_SERIAL, SCRATCH_SERIAL = "bootmatrix", "bootmatrix-scratch"
+"""Serial numbers by which init knows the disk of a copy, and the one that containers write to."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Descriptors:
 
     The console is QEMU's standard input and output. `network` carries the frames of an outbound network.
     `disk` has one open file for each access mode, for guests with a
-    disk.
+    disk, `scratch` likewise.
     """
 
     monitor: int
@@ -84,6 +84,7 @@ class Descriptors:
     disk: tuple[int, ...] = ()
     agent: int | None = None
     network: int | None = None
+    scratch: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def for_cell(machine: Machine, bootable: Bootable, descriptors: Descriptors, pro
 
     `program` is the path of QEMU, by default its plain name.
     """
-    return _command(machine, bootable, "cell", _channels(machine, descriptors), program, descriptors.disk)
+    channels = (*_channels(machine, descriptors), *_scratch(machine, descriptors.scratch))
+    return _command(machine, bootable, "cell", channels, program, descriptors.disk)
 
 
 def for_fork(
@@ -179,6 +181,7 @@ def kernel_cmdline(machine: Machine, bootable: Bootable, mode: Mode) -> str:
         f"bootmatrix.exit={LEAVING.get(machine.exit, machine.exit)}",
         "" if mode == "cell" else f"bootmatrix.mode={mode}",
         f"bootmatrix.agent={bootable.agent}" if bootable.agent else "",
+        "bootmatrix.scratch=1" if machine.scratch_mib and mode == "cell" else "",
     )
     words = [
         f"console={machine.console}",
@@ -250,11 +253,23 @@ def _disk(machine: Machine, bootable: Bootable, descriptors: Iterable[int]) -> t
     if bootable.disk_is_cd:
         drive += ",media=cdrom"
         device = ("-device", CD_BUSES.get(machine.bus or "", "virtio-scsi"), "-device", "scsi-cd,drive=disk")
-    descriptor_args = tuple(word for number in descriptors for word in ("-add-fd", f"fd={number},set=1"))
-    if descriptor_args:
+    if descriptor_args := _fdset(1, descriptors):
         return (*descriptor_args, "-drive", f"{drive},file.locking=off,file=/dev/fdset/1", *device)
     name = bootable.disk.path.replace(",", ",,")
     return ("-drive", f"{drive},snapshot=on,file={name}", *device)
+
+
+def _fdset(number: int, descriptors: Iterable[int]) -> tuple[str, ...]:
+    return tuple(word for descriptor in descriptors for word in ("-add-fd", f"fd={descriptor},set={number}"))
+
+
+def _scratch(machine: Machine, descriptors: tuple[int, ...]) -> tuple[str, ...]:
+    """An empty disk, gone after the boot: flushes need not reach the host's."""
+    if not descriptors:
+        return ()
+    drive = "if=none,id=scratch,format=raw,cache=unsafe,discard=unmap,file.locking=off,file=/dev/fdset/2"
+    device = f"{_on_bus(machine, DISK_BUSES[machine.bus or ''])},drive=scratch,serial={SCRATCH_SERIAL}"
+    return (*_fdset(2, descriptors), "-drive", drive, "-device", device)
 
 
 def _roots(machine: Machine, bootable: Bootable) -> tuple[str, ...]:

@@ -246,6 +246,8 @@ def _write_spec(project: _Project, image: str) -> None:
     request = project.request
     limit = request.timeout or DEFAULT_LIMIT
     container: dict[str, Any] = {"name": project.name, "image": image, "capabilities": list(CAPABILITIES)}
+    if "disk" in request.keys.get("resources", {}):
+        container["capabilities"].remove("CAP_MKNOD")  # which would open the disk itself
     if project.command:
         container["command"] = list(project.command)
     if project.cwd:

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from bootmatrix.boot.cpu_contention import waits_s
 from bootmatrix.boot.start import Booted, Start, start_guest
-from bootmatrix.cell.run import RunContext, cold_if_outbound, prepare
+from bootmatrix.cell.run import RunContext, cold_if_unshared, prepare
 from bootmatrix.errors import AgentError, BootmatrixError
 from bootmatrix.fsio import read_whole
 from bootmatrix.guest.client import AgentClient
@@ -148,7 +148,7 @@ async def open_session(cell: Cell, context: RunContext, folder: Path) -> AsyncIt
     qemu_version(machine)  # before any download
     await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)
     prepared = await anyio.to_thread.run_sync(prepare, cell, context, abandon_on_cancel=True)
-    bootable = cold_if_outbound(prepared.bootable).model_copy(update={"agent": "serve"})
+    bootable = cold_if_unshared(prepared.bootable, machine).model_copy(update={"agent": "serve"})
     session = GuestSession(machine.emulated(), bootable, cell, folder)
     # A task of its own: a task group would wrap the errors of those who use the guest.
     work = asyncio.create_task(session.follow(context))

@@ -15,7 +15,7 @@ from bootmatrix.load.qemu_args import parse_qemu_args
 from bootmatrix.model import BootKind, GuestSize, Matrix, Network, QemuArgs, ResourceRule, RootPlace, Tier
 from bootmatrix.model.cluster import Host
 from bootmatrix.model.durations import duration_s
-from bootmatrix.model.guest_size import AUTO, MAX_CPUS, limit_bytes, memory_mib
+from bootmatrix.model.guest_size import AUTO, MAX_CPUS, disk_mib, limit_bytes, memory_mib
 from bootmatrix.model.matrix import PageSize
 
 FACTS = ("page_size", "va_bits", "bits", "kernel_bits", "endian", "cpu")
@@ -31,9 +31,10 @@ class Selection:
     `must_test` refuses a plan that tests nothing.
 
     The keys of FACTS choose kernels and machines by facts; `machine` is a board of each of the
-    architectures. `memory` (`2G`, `auto`) and `cpus` are the guests' size. `append` is added to the kernel command
-    line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks, `get_limit` (`2G`) that of
-    result files. `network` replaces that of the specs. `fail_on_warning` makes the kernel's warnings failures.
+    architectures. `memory` (`2G`, `auto`), `cpus` and `disk` (`4G`) are the guests' size. `append` is added to the
+    kernel command line; `timeout` (`90s`) replaces the limits of onboot containers, services and checks, `get_limit`
+    (`2G`) that of result files. `network` replaces that of the specs. `fail_on_warning` makes the kernel's warnings
+    failures.
 
     `only` has patterns of cell ids; `rerun_failed` names a run whose cells that are not as expected are selected;
     `shard` is a part of it all, such as `2/4`; `budget` a duration. `boards` are those of the hardware tier.
@@ -59,6 +60,7 @@ class Selection:
     machine: str | None = None
     memory: str | None = None
     cpus: int | None = None
+    disk: str | None = None
     append: tuple[str, ...] = ()
     timeout: str | None = None
     fail_on_warning: bool = False
@@ -98,7 +100,7 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
     if selection.qemu_args:
         words = shlex.join(split_qemu_args(selection.qemu_args))
         changes["qemu_args"] = (*matrix.qemu_args, QemuArgs(args=words))
-    if selection.memory is not None or selection.cpus is not None:
+    if any(value is not None for value in (selection.memory, selection.cpus, selection.disk)):
         changes["resources"] = (*matrix.resources, _resources(selection))
     if selection.append:
         changes["append"] = " ".join(filter(None, (matrix.append, *map(_checked_append, selection.append))))
@@ -129,7 +131,9 @@ def _resources(selection: Selection) -> ResourceRule:
         memory_mib(selection.memory or "")
     if selection.cpus is not None and not 1 <= selection.cpus <= MAX_CPUS:
         raise InputError(f"--cpus {selection.cpus}: must be a number from 1 to {MAX_CPUS}")
-    return ResourceRule(memory=selection.memory, cpus=selection.cpus)
+    if selection.disk is not None:
+        disk_mib(selection.disk)
+    return ResourceRule(memory=selection.memory, cpus=selection.cpus, disk=selection.disk)
 
 
 def _checked_append(words: str) -> str:

@@ -31,6 +31,7 @@ SYSCTL = ("abi", "crypto", "debug", "dev", "fs", "kernel", "sunrpc", "user", "vm
 """Folders of /proc/sys except `net`, which the configuration of a network writes to."""
 NETWORK_SYSCTL = "CAP_NET_ADMIN"
 OPEN = "CAP_SYS_ADMIN"
+MAKE_DEVICES = "CAP_MKNOD"
 """This capability can remove any mount, so closing paths would not protect anything."""
 
 POWERFUL = (

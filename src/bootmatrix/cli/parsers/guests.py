@@ -21,7 +21,7 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
     help_text = "kernel of the guest (default: 6.1, or the first one of an architecture without it)"
     option(parser, "--kernel K", help_text, default="default")
     option(parser, "--image I", "image of its root (default: debian-small)", dest="root_image", default="debian-small")
-    add_shared(parser, "--memory", "--cpus", "--append", "--network", "--offline", "--cache", "--archive")
+    add_shared(parser, "--memory", "--cpus", "--disk", "--append", "--network", "--offline", "--cache", "--archive")
 
 
 def add_keep(parser: argparse.ArgumentParser) -> None:
