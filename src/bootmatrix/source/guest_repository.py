@@ -14,6 +14,7 @@ from bootmatrix.model import Package
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.replies import NotFound
 
+REASON_CHARACTERS = 300
 MAX_PACKAGES = 5000
 MAX_BYTES = 8 << 30
 """Limit of all packages for one guest."""
@@ -76,12 +77,12 @@ class GuestRepository:
         try:
             return Response("200 OK", self._find(path[1] if path else "", is_reduced=address.netloc == REDUCED))
         except (NotFound, BuildError) as error:
-            return Response("404 Not Found", f"{error}\n".encode())
+            return _refusal(404, error)
         except InfraError as error:
             self.fault = error
-            return Response("502 Bad Gateway", f"{error}\n".encode())
+            return _refusal(502, error)
         except BootmatrixError as error:
-            return Response("503 Service Unavailable", f"{error}\n".encode())
+            return _refusal(503, error)
 
     def _find(self, path: str, *, is_reduced: bool) -> bytes | Path:
         if ".." in path.split("/"):
@@ -117,3 +118,9 @@ class GuestRepository:
             self._packages[package] = None
             self._archive.used.add_packages(self._arch, [package])
         return path
+
+
+def _refusal(status: int, error: Exception) -> Response:
+    """Answer with an error, of which apt prints the status line only."""
+    words = " ".join(str(error).split())
+    return Response(f"{status} {words.encode('ascii', 'replace').decode()[:REASON_CHARACTERS]}", f"{error}\n".encode())

@@ -230,10 +230,12 @@ class _Work:
 def _check(done: CommandRun, what: str, repository: GuestRepository) -> None:
     if not done.end.status:
         return
-    last = "\n".join(done.output.strip().splitlines()[-LAST_LINES:])[-4000:]
+    lines = done.output.strip().splitlines()[-LAST_LINES:]
     if done.end.kind is ExitKind.FAULT:
         raise BuildError(f"{what} cannot be run in the guest: {done.end.text}", "The image needs /bin/sh.")
     if repository.fault:  # then the command is not to blame
         message = f"{what} failed without packages of the archive: {repository.fault.message}"
         raise InfraError(message, repository.fault.hint) from repository.fault
-    raise BuildError(f"{what} failed in the guest: exit status {done.end.status}\n{last}".rstrip())
+    last = f": {lines[-1]}" if lines else ""  # first, for tables show the beginning only
+    output = "\n".join(lines)[-4000:]
+    raise BuildError(f"{what} failed in the guest: exit status {done.end.status}{last}\n{output}".rstrip())
