@@ -173,7 +173,7 @@ def test_a_taken_port_is_refused_before_anything_is_built(tmp_path: Path, spec: 
         (["matrix", "hello", "--keep-alive", "1m"], "--keep-alive needs --hold-on-fail"),
         (["matrix", "hello", "--hold-on-fail", "--keep-alive", "soon"], "'soon' is not a duration"),
         (["matrix", "hello", "--hold-on-fail", "--executor", "dask"], "guests on this host"),
-        (["exec", "--", "true"], "expected --arch or --guest"),
+        (["exec", "--", "true"], "expected either --arch or --guest"),
         (["exec", "--arch", "x86_64", "--at", "web", "--", "true"], "--at needs --guest"),
         (["shell", "--guest", "aa"], "expected the id of one kept guest"),
     ],

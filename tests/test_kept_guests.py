@@ -200,3 +200,10 @@ def test_an_owner_that_is_killed_takes_its_guest_along(tmp_path: Path) -> None:
     assert host.left() == []
     store = Store(default_cache())  # whoever opens it next removes what was left
     assert not [path for path in (store.folder / "temp").iterdir() if path.name.startswith(f"{owner}-")]
+
+
+def test_a_kept_guest_that_ends_under_a_command_says_why(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    status, _, errors = host.sh("echo c >/proc/sysrq-trigger; sleep 60", *KEPT, "--privileged")
+    assert (status, "has ended: kernel panic: sysrq triggered crash" in errors) == (125, True), errors
+    assert until(lambda: "no guest is kept" in host.run("guests")[1], 5)

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 def run_words(args: argparse.Namespace, words: list[str]) -> int:
     """Run these words; our errors have a status that no command has by itself."""
     if bool(args.arch) == bool(args.guest):
-        raise InputError("expected --arch or --guest", "--arch starts a guest; --guest names one that is kept.")
+        raise InputError("expected either --arch or --guest", "--arch starts a guest; --guest names one that is kept.")
     if args.at and not args.guest:
         raise InputError("--at needs --guest")
     try:

@@ -43,7 +43,7 @@ from bootmatrix.workspace.workspace import Workspace
 
 MODULE = "bootmatrix.cli.kept_process"
 STREAMS = 3
-END_S = 5.0
+END_S, LAST_WORDS_S = 5.0, 2.0
 """For a process that was interrupted while it boots its guest."""
 POLL_S = 0.05
 
@@ -239,6 +239,9 @@ class KeptServer:
 
     async def _end_with_guest(self, scope: anyio.CancelScope) -> None:
         await self._guest.ended()
+        with anyio.move_on_after(LAST_WORDS_S):
+            while self._used:
+                await anyio.sleep(POLL_S)
         scope.cancel()
 
     async def _serve_client(self, end: socket.socket, scope: anyio.CancelScope) -> None:
