@@ -76,6 +76,9 @@ class Document:
             raise FileError(dict.fromkeys(fault for faults in self.faults.values() for fault in faults))
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def read_document(path: Path) -> Document:
     """Read a YAML file with a mapping; faults that do not stop it are noted.
 
@@ -183,7 +186,7 @@ class _Composer:
     def content(self, event: Any, line: int, depth: int) -> _Node:
         if isinstance(event, yaml.ScalarEvent):
             plain = event.style in {None, ""} and event.tag not in _TEXT_TAGS
-            if any("\ud800" <= character <= "\udfff" for character in event.value):
+            if _SURROGATE.search(event.value):
                 raise FileError([Fault(self.path, line, "the text contains half of a surrogate pair")])
             value = resolve(event.value) if plain else event.value
             return _Node(line, value, event.value, plain)
