@@ -80,6 +80,9 @@ def test_a_loader_or_a_library_that_is_missing(kitchen: Kitchen, kernel: Kernel)
     assert caught.value.hint == "Add it to the image, or link the program statically."  # this archive has no libc6
     put(kitchen, {"usr/bin/tool": shell, "lib64/ld-linux-x86-64.so.2": loader.read_bytes(), "lib/libc.so.6": b"x"})
     kitchen.build(spec(["tool"]), kernel)
+    with pytest.raises(BuildError, match="container mine: no program other in the image") as caught:
+        kitchen.build(spec(["other"]), kernel)
+    assert caught.value.hint == "Add it to the image."
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_a_loader_or_a_library_that_is_missing(kitchen: Kitchen, kernel: Kernel)
         (b"", ["tool"]),
         (b"#!\n", ["tool"]),
         (b"#!/usr/bin/tool\n", ["tool"]),
-        (b"x", ["nothing of the kind"]),
+        (b"x", ["/nothing/of/the/kind"]),
         (b"x", ["./relative"]),
     ],
 )

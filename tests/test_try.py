@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bootmatrix.assembly.image.packages import local_debs
-from bootmatrix.assembly.image.programs import library_packages
+from bootmatrix.assembly.image.programs import file_packages
 from bootmatrix.cli.first_look import check_host
 from bootmatrix.errors import BuildError, HostError, InputError
 from bootmatrix.load.data_paths import CHECKOUT
@@ -246,8 +246,9 @@ def test_headers_that_are_damaged_are_left_to_the_guest() -> None:
     ],
 )
 def test_the_package_of_a_library(library: str, package: str) -> None:
-    assert package in library_packages(library)
-    assert not library_packages("plugin")
+    assert package in file_packages(library)
+    assert file_packages("make") == ("make",)
+    assert not file_packages("plugin.so")
 
 
 # Source trees
@@ -434,7 +435,7 @@ def test_an_image_with_a_command_and_an_environment(here: Path) -> None:
         (("redis:7", "--service", "x"), "--service is for packages"),
         (("redis:7", "--packages", "gcc"), "--packages cannot be combined with an image"),
         (("./tree", "--packages", "GCC", "--", "x"), "'GCC' cannot be the name of a package"),
-        (("redis:7", "--port", "0"), "--port 0: must be a number"),
+        (("redis:7", "--port", "0"), "must be a number from 1 to 65535"),
         (("redis:7", "--http", "ping"), "--http 'ping' must be a path"),
         (("redis:7", "--env", "A"), "--env 'A' must be NAME=VALUE"),
         (("redis:7", "--get", "a.xml"), "--get 'a.xml' must be the absolute path"),

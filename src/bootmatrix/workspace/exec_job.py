@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from bootmatrix.assembly.image.programs import MAX_LINE_BYTES, SCRIPT, library_packages
+from bootmatrix.assembly.image.programs import MAX_LINE_BYTES, SCRIPT, file_packages
 from bootmatrix.errors import AgentError, InputError
 from bootmatrix.guest import commands
 from bootmatrix.guest.attach import CommandStreams, Control, attach
@@ -196,6 +196,6 @@ def _missing_interpreter(path: Path) -> str:
         file.seek(0)
         program = read_program(file)
         if program and program.interpreter:
-            packages = " or ".join(library_packages(program.interpreter)) or "?"
+            packages = " or ".join(file_packages(program.interpreter)) or "?"
             return f"The image has no {program.interpreter}, the loader of this program (package {packages})."
     return "The image lacks its interpreter or dynamic loader, or it is for another architecture."

@@ -1,7 +1,8 @@
 """The program that a container starts: can the guest run it?
 
-A program for another architecture, or one whose loader or libraries are missing, fails in the guest with a message that
-misleads: `no such file or directory`. Whatever is in doubt is left to the guest.
+A program that is in no folder of PATH fails in the guest, after its boot. One for another architecture, or without its
+loader or libraries, fails there with a message that misleads: `no such file or directory`. Whatever is in doubt is left
+to the guest.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bootmatrix.model.profile import has_magic
 from bootmatrix.source.elf import HEADER_BYTES, describe, is_program, read_program
 from bootmatrix.store import Store
 
-FORMAT = "2"
+FORMAT = "3"
 SCRIPT = b"#!"
 MAX_LINE_BYTES = 256
 """Limit of a script's first line, as in Linux (BINPRM_BUF_SIZE)."""
@@ -37,15 +38,15 @@ LIBC = re.compile(r"ld-linux|ld64\.so|ld\.so|libc\.so|libm\.so|libdl\.so|libpthr
 
 @dataclass(frozen=True)
 class ProgramFault:
-    """A reason why a program cannot run; `library` is what is missing, if any."""
+    """A reason why a program cannot run; `missing` is the file that it lacks, if any."""
 
     text: str
-    library: str = ""
+    missing: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Names that Debian's package of the library would have (Debian Policy, 8.1)."""
-        return library_packages(self.library) if self.library else ()
+        """Names that Debian's package of the file would have (Debian Policy, 8.1)."""
+        return file_packages(self.missing) if self.missing else ()
 
 
 def check_program(bundle: BundleSpec, profile: Profile, store: Store) -> ProgramFault | None:
@@ -61,10 +62,10 @@ def check_program(bundle: BundleSpec, profile: Profile, store: Store) -> Program
             fault = _find_fault(bundle, arguments, path or DEFAULT_PATH, profile, store)
         except BuildError:  # links in a loop, and the like: the build says so
             fault = None
-        return (fault.text, fault.library) if fault else ("", "")
+        return (fault.text, fault.missing) if fault else ("", "")
 
-    text, library = store.cached("program", key, find)
-    return ProgramFault(text, library) if text else None
+    text, missing = store.cached("program", key, find)
+    return ProgramFault(text, missing) if text else None
 
 
 def check_programs(bundles: Iterable[BundleSpec], profile: Profile, builder: Builder) -> None:
@@ -76,26 +77,26 @@ def check_programs(bundles: Iterable[BundleSpec], profile: Profile, builder: Bui
 
 
 def _advice(fault: ProgramFault, profile: Profile, builder: Builder) -> str:
-    if not fault.library:
+    if not fault.missing:
         return f"Whatever the image's label says: build it for {profile.names.oci}."
     suites = tuple(dict.fromkeys((*ImageRecipe().suites, *profile.suites)))
     for name in fault.packages:
         with suppress(BootmatrixError):
             builder.archive.closure([name], (), suites, profile.names.debian)
             return f"The archive's package {name} has it: add it to the image's 'packages' (try: --packages {name})."
-    return "Add it to the image, or link the program statically."
+    return f"Add it to the image{', or link the program statically' if '.so' in fault.missing else ''}."
 
 
-def library_packages(library: str) -> tuple[str, ...]:
-    """Return possible names of a library's package: `libssl3` for `libssl.so.3`."""
-    name = posixpath.basename(library)
+def file_packages(path: str) -> tuple[str, ...]:
+    """Return possible packages of a file: `libssl3` for `libssl.so.3`, `make` for itself."""
+    name = posixpath.basename(path)
     if "ld-musl" in name:
         return ("musl",)
     if LIBC.match(name):
         return ("libc6",)
     match = re.fullmatch(r"(lib.+)-([0-9.]+)\.so", name) or re.fullmatch(r"(lib.+?)\.so\.?([0-9.]*)", name)
     if match is None:
-        return ()
+        return () if ".so" in name else (name,)
     stem, version = match[1].lower().replace("_", "-"), match[2]
     joined = f"{stem}-{version}" if stem[-1].isdigit() else f"{stem}{version}"
     return tuple(dict.fromkeys((joined, f"{joined}t64", f"{stem}-{version}".rstrip("-"), stem)))
@@ -106,6 +107,9 @@ def _find_fault(
 ) -> ProgramFault | None:
     tree = image_tree(bundle.image, store)
     folder = bundle.settings.cwd or bundle.image.config.workdir
+    name = arguments[0] if arguments else ""
+    if name and "/" not in name and not _has_binds(bundle) and _lookup(name, path, folder, tree) is None:
+        return ProgramFault(f"no program {name[:200]} in the image {bundle.container.image}", name)
     for word in arguments[:2]:  # the second one is what an entrypoint's script starts
         if word.startswith("-"):
             break
@@ -146,6 +150,12 @@ def _lookup(word: str, path: str, folder: str, tree: Tree) -> tuple[str, Node] |
     return None
 
 
+def _has_binds(bundle: BundleSpec) -> bool:
+    """Return whether files may come from outside of the image."""
+    runtime = bundle.settings.runtime
+    return bool(bundle.settings.binds or bundle.settings.mounts or (runtime and runtime.mounts))
+
+
 def _fault_of(program: tuple[str, Node], bundle: BundleSpec, profile: Profile, tree: Tree) -> ProgramFault | None:
     name, node = program
     start = _start(node)[:HEADER_BYTES]
@@ -164,8 +174,7 @@ def _missing_library(name: str, node: Node, bundle: BundleSpec, tree: Tree) -> P
     program = read_program(io.BytesIO(node.read())) if node.size <= MAX_PROGRAM_BYTES else None
     if program is None or not program.interpreter:
         return None
-    bound = tuple(bind.split(":")[1] for bind in bundle.settings.binds or () if ":" in bind)
-    if bound or bundle.settings.mounts:  # files may come from there
+    if _has_binds(bundle):
         return None
     present = {path.rpartition("/")[2] for path in tree.nodes}
     if tree.nodes.get(tree.resolve(program.interpreter.lstrip("/"), whole=True)) is None:
