@@ -37,6 +37,7 @@ from bootmatrix.assembly.kernel.package import (
     kernel_artefact,
     load_order,
     module_tree,
+    providers,
     unpack_kernel,
 )
 from bootmatrix.assembly.prebuilt_guest import without_consoles
@@ -121,7 +122,7 @@ def gather(  # noqa: PLR0913, PLR0917
     wanted = (
         *machine.modules,
         *(DISK_MODULES if on_disk else ()),
-        *(SCRATCH_MODULES if machine.scratch_mib else ()),
+        *((*SCRATCH_MODULES, *providers(files, "crc32c")) if machine.scratch_mib else ()),  # which ext4 may not name
         *(machine.network_modules if network else ()),
         *needed_modules(bundles, init, spec.volumes),
     )

@@ -234,7 +234,7 @@ def _before(words: Iterable[str]) -> Iterator[str]:
             yield word
 
 
-def _providers(files: KernelFiles, name: str) -> list[str]:
+def providers(files: KernelFiles, name: str) -> list[str]:
     """Return the module of a name or alias, in a list: one for every CPU."""
     if name in files.modules:
         return [name]
@@ -257,7 +257,7 @@ def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module
         if module is None:
             missing.append(name)
             return None
-        return module, chain(module.needs, *(_providers(files, wanted) for wanted in module.wants))
+        return module, chain(module.needs, *(providers(files, wanted) for wanted in module.wants))
 
     for name in wanted:
         first = begin(name.replace("-", "_"))
