@@ -20,7 +20,7 @@ INVISIBLE = re.compile(
     "|[\0\xad\u200b-\u200f\u2060\ufeff\ufffd]"
 )
 """Colours and titles; characters without a width; what is left of UTF-16."""
-LINE_END = re.compile("\r\n|\x1b\\[[0-?]*[ -/]*[E-Hdf`]|\x1b[DEMc]|[\1-\b\n-\x1f\x7f-\x9f\u2028\u2029]")
+LINE_END = re.compile("(?:\x1b\\[[0-?]*[ -/]*[E-Hdf`]|\x1b[DEMc]|[\1-\b\n-\x1f\x7f-\x9f\u2028\u2029])+")
 """A terminal begins anew after a control character or a move of the cursor."""
 RESULT = re.compile(r"(?:(?P<bad>not\s+ok\b)|ok(?=\s|$))\s*(?:(?P<number>[0-9]{1,9})(?=[\s-]|$))?\s*(?P<rest>.*)")
 """`not ok` ends with the word, as for prove; `ok, then` is prose."""
