@@ -122,6 +122,8 @@ def test_lines_of_programs_have_no_time(line: str) -> None:
     watch = FaultWatch()
     watch.feed(before + f"{line}\r\n".encode())
     assert watch.faults == []
+    early = before + b"[    0.000000] Kernel command line: console=ttyS0 earlycon printk.time=0\r\n"
+    assert find_kernel_faults(early + f"{line}\r\n".encode()), "an early console shows times until that takes effect"
     for unstamped in (b"cpu 0x0: Vector: 300 (Data Access) at [c1]", b"PANIC: early exception 0x0e IP 10:c1 error 0"):
         (fault,) = find_kernel_faults(before + unstamped + b"\r\n")
         assert fault.is_fatal

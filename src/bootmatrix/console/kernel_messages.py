@@ -26,6 +26,8 @@ BEGINNING = rb"(?:^%s|%s%s)" % (UNSTAMPED, STAMP, MORE_BLANKS)
 
 STAMPED_BANNER = re.compile(rb"^\r?(?:<[0-9]{1,4}>)?%sLinux version " % STAMP, re.MULTILINE)
 """The first message of a kernel that gives all of its lines a time."""
+UNTIMED = re.compile(rb"ommand line:[^\n]*\sprintk\.time=(?:0|n|f|of)", re.IGNORECASE)
+"""A command line that takes effect after an early console has shown the first message."""
 
 MAX_OF_A_KIND = 3
 """Faults of one name that are recorded; further ones are dropped."""
@@ -132,7 +134,8 @@ def _pattern(pattern: str) -> bytes:
 def find_kernel_faults(transcript: bytes) -> tuple[KernelFault, ...]:
     """Return a console's faults in order, without those in others' traces.
 
-    Lines without a time do not count after the banner of a kernel that gives its lines a time.
+    Lines without a time do not count after the banner of a kernel that gives its lines a time, unless its command line
+    ends that.
     """
     return tuple(_find(transcript))
 
@@ -141,7 +144,7 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
     counted: Counter[str] = Counter()
     position, line = 0, 1
     trace_end, above = 0, None
-    banner = STAMPED_BANNER.search(transcript)
+    banner = None if UNTIMED.search(transcript) else STAMPED_BANNER.search(transcript)
     stamped_from = banner.end() if banner else len(transcript)
     for match in _all_patterns().finditer(transcript):
         message = load_messages()[int(str(match.lastgroup).removeprefix("message_"))]
