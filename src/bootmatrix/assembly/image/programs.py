@@ -88,7 +88,7 @@ def _advice(fault: ProgramFault, profile: Profile, builder: Builder) -> str:
 
 
 def file_packages(path: str) -> tuple[str, ...]:
-    """Return possible packages of a file: `libssl3` for `libssl.so.3`, `make` for itself."""
+    """Return possible packages of a file: `libssl3` for `libssl.so.3`."""
     name = posixpath.basename(path)
     if "ld-musl" in name:
         return ("musl",)
