@@ -169,3 +169,8 @@ def test_a_cell_runs_in_another_process(workspace: bootmatrix.Workspace, tmp_pat
     kept = bootmatrix.Run.load("latest", reports=workspace.reports_folder)
     assert b"Linux version" in kept.console(kept.records[0])
     assert request_of(cell, planned.config.machine(cell)).needs.memory_mib > 0
+
+
+def test_a_matrix_is_titled_with_its_version(tmp_path: Path) -> None:
+    (tmp_path / "tool-1.0.matrix.yml").write_text("specs: [hello]\narch: [x86_64]\n")
+    assert Workspace().plan(str(tmp_path / "tool-1.0.matrix.yml")).title == "tool-1.0"

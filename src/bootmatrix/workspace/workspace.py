@@ -15,7 +15,7 @@ from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.images import parse_override
 from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.lock import load_lock
-from bootmatrix.load.matrix import kernel_names, load_matrix
+from bootmatrix.load.matrix import SUFFIXES, kernel_names, load_matrix
 from bootmatrix.load.profile import find_machine, load_profiles
 from bootmatrix.load.spec import find_spec, spec_name
 from bootmatrix.model import ImageOverride, Lock, Matrix, Plan, Profile, Record
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from bootmatrix.cell.run import RunContext
     from bootmatrix.workspace.guest import Guest
     from bootmatrix.workspace.saved_run import SavedRun
-
-MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 
 @dataclass(frozen=True)
@@ -300,7 +298,7 @@ def _forks(cells: Plan) -> bool:
 def _kernel_names(files: Sequence[str]) -> set[str]:
     """Return the kernel names of a matrix file; none of specs."""
     path = find_spec(files[0]) if files else Path()
-    return kernel_names(path) if path.name.endswith(MATRIX_SUFFIXES) else set()
+    return kernel_names(path) if path.name.endswith(SUFFIXES) else set()
 
 
 def _find_matrix(files: Sequence[str], selection: Selection, profiles: dict[str, Profile]) -> tuple[Matrix, Path, str]:
@@ -308,7 +306,7 @@ def _find_matrix(files: Sequence[str], selection: Selection, profiles: dict[str,
     if not files:
         raise InputError("name a matrix, or specs")
     first = find_spec(files[0])
-    if not first.name.endswith(MATRIX_SUFFIXES):
+    if not first.name.endswith(SUFFIXES):
         specs = [str(find_spec(name)) for name in files]
         kernels = default_kernels(selection, selection.kernel)
         matrix = matrix_from_arguments(specs, board_targets(selection), kernels, profiles)
@@ -317,4 +315,4 @@ def _find_matrix(files: Sequence[str], selection: Selection, profiles: dict[str,
         raise InputError("a matrix stands alone", f"Give either {files[0]} or specs.")
     matrix = load_matrix(first, profiles)
     narrow = narrowed(matrix, board_targets(selection), selection.kernel, profiles)
-    return narrow, first.parent, first.name.split(".")[0]
+    return narrow, first.parent, first.name.rpartition(".matrix.")[0]
