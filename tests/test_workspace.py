@@ -172,5 +172,5 @@ def test_a_cell_runs_in_another_process(workspace: bootmatrix.Workspace, tmp_pat
 
 
 def test_a_matrix_is_titled_with_its_version(tmp_path: Path) -> None:
-    (tmp_path / "tool-1.0.matrix.yml").write_text("specs: [hello]\narch: [x86_64]\n")
-    assert Workspace().plan(str(tmp_path / "tool-1.0.matrix.yml")).title == "tool-1.0"
+    (tmp_path / "tool-1.0.matrix.yml").write_text('specs: [hello]\narch: [x86_64]\nkernel: ["6.1"]\n')
+    assert bootmatrix.Workspace().plan(str(tmp_path / "tool-1.0.matrix.yml")).title == "tool-1.0"
