@@ -51,13 +51,13 @@ def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
     if not form.start:
         return chosen
     starts = {"efi": profile.efi, "bios": profile.bios, "card": profile.card}
-    found = starts[form.start]
-    if found is None:
+    boot_settings = starts[form.start]
+    if boot_settings is None:
         raise InputError(
             f"{profile.name} has no format {name}: {profile.without_disk or _lack(form)}",
             f"Formats that it has: {', '.join(formats_of(profile))}.",
         )
-    return chosen if is_named else found.machine
+    return chosen if is_named else boot_settings.machine
 
 
 def _lack(form: Format) -> str:

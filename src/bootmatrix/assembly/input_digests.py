@@ -32,20 +32,20 @@ def digests(
     """
     cells = tuple(cells)
     used = {name: profiles[name] for name in sorted({cell.arch for cell in cells})}
-    found = {f"profile {name}": _of(profile.model_dump_json()) for name, profile in used.items()}
+    digested = {f"profile {name}": _of(profile.model_dump_json()) for name, profile in used.items()}
     for path in sorted({cell.spec for cell in cells}):
         files = " ".join(_spec_digest(file) for file in spec_files(Path(path)))
-        found[path] = _of(f"{files} {_sources(specs[path])}")
+        digested[path] = _of(f"{files} {_sources(specs[path])}")
         copied = (volume.image for volume in specs[path].volumes if volume.format == "oci")
         for reference in (*references(specs[path]), *copied):
-            found.update(_images(reference, Path(specs[path].path), used.values(), builder))
+            digested.update(_images(reference, Path(specs[path].path), used.values(), builder))
     for file in {file for cell in cells for file in drive_files(cell.qemu_args)}:
-        found[f"drive {file}"] = sha256_of(file) if file.is_file() else "not there"
+        digested[f"drive {file}"] = sha256_of(file) if file.is_file() else "not there"
     for cell in cells:
         name = f"{cell.spec} for {cell.target}"
-        if specs[cell.spec].own and name not in found:
-            found[name] = _own(specs[cell.spec], cell, profiles[cell.arch])
-    return found
+        if specs[cell.spec].own and name not in digested:
+            digested[name] = _own(specs[cell.spec], cell, profiles[cell.arch])
+    return digested
 
 
 def _spec_digest(file: Path) -> str:

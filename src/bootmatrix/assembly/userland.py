@@ -81,7 +81,9 @@ class Userland:
             images=tuple(image_artefact(image, builder) for image in self.images.values()),
             contents=tuple(spec_contents(self.spec, self.images, self.sources)),
             onboot=_names(bundles, "onboot"),
-            services=tuple(one.container.name for one in bundles if one.section == "services" and not _is_check(one)),
+            services=tuple(
+                bundle.container.name for bundle in bundles if bundle.section == "services" and not _is_check(bundle)
+            ),
             checks=check_seconds(bundles),
             stops=stop_seconds(bundles),
             onshutdown=_names(bundles, "onshutdown"),
@@ -149,11 +151,11 @@ def references(spec: Spec) -> list[str]:
 
 
 def _names(bundles: tuple[BundleSpec, ...], section: str) -> tuple[str, ...]:
-    return tuple(one.container.name for one in bundles if one.section == section)
+    return tuple(bundle.container.name for bundle in bundles if bundle.section == section)
 
 
-def _is_check(one: BundleSpec) -> bool:
-    return one.container.name in check_seconds((one,))
+def _is_check(bundle: BundleSpec) -> bool:
+    return bundle.container.name in check_seconds((bundle,))
 
 
 def image_artefact(image: StoredImage, builder: Builder) -> Artefact:

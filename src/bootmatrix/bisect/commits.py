@@ -40,7 +40,7 @@ class CommitSearch:
 
     async def _test(self, commit: Commit, test: Test) -> None:
         step = await test(commit)
-        twin = next((one.release for one in self._steps.values() if step.image and one.image == step.image), "")
+        twin = next((other.release for other in self._steps.values() if step.image and other.image == step.image), "")
         is_other = self._is_other_fault(commit, step)
         self._steps[commit.id] = step.model_copy(update={"skipped": is_other, "twin": twin})
 

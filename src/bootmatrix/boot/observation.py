@@ -381,5 +381,5 @@ class Observation:
         if ending.ended_by != "error" or self._status is None:
             return ""
         complaint = self.bound_fault or self._stderr.decode("utf-8", "replace").strip()[-400:]
-        said = f": {complaint}" if complaint else "; it printed nothing"
-        return f"{self._machine.qemu} {exit_words(self._status)}{said}"
+        detail = f": {complaint}" if complaint else "; it printed nothing"
+        return f"{self._machine.qemu} {exit_words(self._status)}{detail}"

@@ -44,8 +44,8 @@ def _ends(messages: tuple[GuestMessage, ...]) -> Iterator[tuple[str, float]]:
 def _start(ready_s: float, messages: tuple[GuestMessage, ...]) -> Iterator[tuple[str, float]]:
     """Return the phases before init was ready, if they fit into the measured time."""
     words = next((message.words for message in messages if message.kind == "uptime"), ())
-    said = [float(word) for word in words if SECONDS.fullmatch(word)]
-    born_s, now_s = said if len(said) == 2 else (-1.0, -1.0)
+    seconds = [float(word) for word in words if SECONDS.fullmatch(word)]
+    born_s, now_s = seconds if len(seconds) == 2 else (-1.0, -1.0)
     if 0 <= born_s <= now_s <= ready_s:
         yield "firmware", ready_s - now_s
         yield "kernel", ready_s - now_s + born_s

@@ -123,5 +123,5 @@ def _why_not_up(outcome: Outcome, folder: Path) -> str:
     """Return why a copy did not come up: host error, limit, or init's message."""
     if outcome.host_error or outcome.limit:
         return outcome.host_error or outcome.limit
-    said = read_whole(folder / CONSOLE_FILE).partition(COPY_BEGINS)[2].decode("utf-8", "replace").splitlines()
-    return next((line[:200] for line in said if line.startswith("bootmatrix: ")), "it left by itself")
+    lines = read_whole(folder / CONSOLE_FILE).partition(COPY_BEGINS)[2].decode("utf-8", "replace").splitlines()
+    return next((line[:200] for line in lines if line.startswith("bootmatrix: ")), "it left by itself")

@@ -112,7 +112,9 @@ def _faults(record: Record, planned: Cell | None, again: Judgement | None) -> It
     yield from _faults_of_tier(record)
     if not verdict.is_guests and (record.cell.tier == "user" or not verdict.is_tested):
         return  # what blames us is no claim about the guest, and never as expected
-    bare = [one for one in record.attempt_records if one.judgement.verdict.is_guests and one.outcome is None]
+    bare = [
+        attempt for attempt in record.attempt_records if attempt.judgement.verdict.is_guests and attempt.outcome is None
+    ]
     if again is None or bare:
         yield f"it says {verdict}, without the boot that this would rest on"
     elif again.verdict is not verdict:

@@ -77,10 +77,10 @@ async def explained(outcome: Outcome, start: Start, bootable: Bootable, symbols:
         registers = ""
         with suppress(OSError):
             registers = (again.folder / FOLDER / "registers.txt").read_text(encoding="utf-8", errors="replace")
-    told = describe_hang(console, registers, symbols)
-    text = f"{told}\n\nThe end of the console, with {WORDS}:\n\n".encode() + console[-KEPT_BYTES:]
+    place = describe_hang(console, registers, symbols)
+    text = f"{place}\n\nThe end of the console, with {WORDS}:\n\n".encode() + console[-KEPT_BYTES:]
     kept = keep(start.folder / FOLDER / "hang.txt", "hang", text)
-    return outcome.model_copy(update={"diagnostics": (*outcome.diagnostics, kept.model_copy(update={"note": told}))})
+    return outcome.model_copy(update={"diagnostics": (*outcome.diagnostics, kept.model_copy(update={"note": place}))})
 
 
 def located(outcome: Outcome, faults: Iterable[KernelFault], folder: Path, symbols: Symbols | None) -> Outcome:

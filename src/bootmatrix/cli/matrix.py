@@ -72,7 +72,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
         cluster=args.cluster or "",
         branch=_branch(args.branch),
     )
-    told = notifier(args)
+    services = notifier(args)
     args.is_kept = True
     with ExitStack() as stack:
         screen = stack.enter_context(open_screen(planned.plan))
@@ -92,7 +92,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
     if done.run.interrupted:
         say(f"To finish it: bootmatrix matrix --resume {shlex.quote(str(done.folder))}")
     context = ReportContext(done.run, console_reader(done.folder), done.past)
-    tell_run(told, context, done.folder / REPORT_FILE)
+    tell_run(services, context, done.folder / REPORT_FILE)
     if show:
         show(done.run, done.folder)
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)

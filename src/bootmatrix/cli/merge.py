@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _merge(args: argparse.Namespace) -> int:
     reports: Path = reports_folder(args.reports)
-    told = notifier(args)
+    services = notifier(args)
     folders = find_runs(reports, args.run_names)
     merged = merge_runs(folders, args.output or merged_folder(folders, reports))
     for note in merged.notes:
@@ -43,5 +43,5 @@ def _merge(args: argparse.Namespace) -> int:
     print_table(summary(done.run))
     say(done.folder / REPORT_FILE)
     context = ReportContext(done.run, console_reader(done.folder), done.past)
-    tell_run(told, context, done.folder / REPORT_FILE)
+    tell_run(services, context, done.folder / REPORT_FILE)
     return end_run(done.run, done.past.comparison, regressions_only=bool(args.fail_on))

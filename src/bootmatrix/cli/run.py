@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         from bootmatrix.cli.run_on import run_on
 
         return run_on(args)
-    told = notifier(args)
+    services = notifier(args)
     if args.publish:
         return run_published(args)
     keep_s = hold_s(args)
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
         say(judgement.advice)
-    _tell(told, args, judgement.verdict)
+    _tell(services, args, judgement.verdict)
     if args.keep:
         say(*(f"Saved: {folder / name}" for name in kept))
     elif len(kept) > 1:
@@ -91,11 +91,11 @@ def run(args: argparse.Namespace) -> int:
     return NOT_EXPECTED
 
 
-def _tell(told: Notifier | None, args: argparse.Namespace, verdict: Verdict) -> None:
+def _tell(services: Notifier | None, args: argparse.Namespace, verdict: Verdict) -> None:
     """Tell the verdict to the services of --notify."""
-    if told:
+    if services:
         title = one_line(f"{args.files[0]} on {args.arch}, kernel {args.kernel}: {verdict}")
-        tell(told, Message(title, job_page(os.environ) or title, verdict is Verdict.PASS))
+        tell(services, Message(title, job_page(os.environ) or title, verdict is Verdict.PASS))
 
 
 def _begin(args: argparse.Namespace) -> None:

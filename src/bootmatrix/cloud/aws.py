@@ -132,19 +132,19 @@ class AwsPlace:
 
     def _is_open(self, snapshot: str) -> bool:
         try:
-            (found,) = self._ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
+            (status,) = self._ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
         except (ClientError, ValueError):
             return False
-        return bool(found["State"] == "pending")
+        return bool(status["State"] == "pending")
 
     def _wait_for(self, snapshot: str) -> None:
         end = time.monotonic() + WAIT_S
         while time.monotonic() < end:
-            (found,) = self._ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
-            if found["State"] == "completed":
+            (status,) = self._ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
+            if status["State"] == "completed":
                 return
-            if found["State"] == "error":
-                raise InfraError(f"AWS: the snapshot {snapshot} failed: {found.get('StateMessage', '')}")
+            if status["State"] == "error":
+                raise InfraError(f"AWS: the snapshot {snapshot} failed: {status.get('StateMessage', '')}")
             time.sleep(2)
         raise InfraError(f"AWS: the snapshot {snapshot} was not completed within {WAIT_S} s")
 

@@ -47,11 +47,11 @@ class AwsMachines(AwsPlace):
         Raises InfraError if it has ended, as a spot machine that was taken back.
         """
         with faults():
-            found = self._ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]
-        if found["State"]["Name"] in ENDED:
-            code = (found.get("StateReason") or {}).get("Code", "unknown")
+            instance = self._ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]
+        if instance["State"]["Name"] in ENDED:
+            code = (instance.get("StateReason") or {}).get("Code", "unknown")
             raise InfraError(f"{machine} has ended: {code}")
-        return str(found.get("PublicIpAddress") or found.get("PrivateIpAddress") or "")
+        return str(instance.get("PublicIpAddress") or instance.get("PrivateIpAddress") or "")
 
     def end_machine(self, machine: str) -> None:
         """Terminate an instance. Raises InfraError if the cloud fails."""

@@ -205,18 +205,18 @@ class GcpPlace:
     def _remove(self, words: str, number: str, older_s: float) -> list[str]:
         removed = []
         for where, kind in ((self._zone, "instances"), (f"{self._project}/global", "images")):
-            for one in self._ask("GET", f"{where}/{kind}", params={"filter": words}).json().get("items", ()):
-                if one.get("labels", {}).get(TAG) != KEPT and _is_old(one["creationTimestamp"], older_s):
-                    answer = self._ask("DELETE", f"{where}/{kind}/{one['name']}")
+            for item in self._ask("GET", f"{where}/{kind}", params={"filter": words}).json().get("items", ()):
+                if item.get("labels", {}).get(TAG) != KEPT and _is_old(item["creationTimestamp"], older_s):
+                    answer = self._ask("DELETE", f"{where}/{kind}/{item['name']}")
                     if answer.status_code != 404:
                         self._operation(answer, where)
-                    removed.append(str(one["name"]))
+                    removed.append(str(item["name"]))
         url = f"{self._storage}/storage/v1/b/{self._choice.bucket}/o"
-        for one in self._ask("GET", url, params={"prefix": "bootmatrix-"}).json().get("items", ()):
-            tag = one.get("metadata", {}).get(TAG)
-            if tag and tag in {number or tag} and _is_old(one["timeCreated"], older_s):
-                self._delete_object(str(one["name"]))
-                removed.append(str(one["name"]))
+        for item in self._ask("GET", url, params={"prefix": "bootmatrix-"}).json().get("items", ()):
+            tag = item.get("metadata", {}).get(TAG)
+            if tag and tag in {number or tag} and _is_old(item["timeCreated"], older_s):
+                self._delete_object(str(item["name"]))
+                removed.append(str(item["name"]))
         return removed
 
     def _delete_object(self, name: str) -> None:

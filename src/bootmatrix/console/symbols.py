@@ -54,10 +54,10 @@ class Symbols:
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        addresses: dict[str, list[int]] = {}
         for address, name in zip(self._addresses, self._names, strict=True):
-            found.setdefault(name, []).append(address)
-        return found
+            addresses.setdefault(name, []).append(address)
+        return addresses
 
     def lines_of(self, trace: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Yield `function+0x12/0x30` and its source line, where a trace has one."""

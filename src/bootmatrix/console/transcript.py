@@ -181,7 +181,7 @@ def container_lines(transcript: bytes, container: str) -> tuple[Evidence, ...]:
     name = re.escape(container.encode("ascii", "replace"))
     mine = re.compile(rb"^%s\| (?!%s)[^\n]*\S" % (name, STAMP), re.MULTILINE)
     match = deque(mine.finditer(transcript), maxlen=LAST_LINES)
-    return tuple(piece("console", _text(one[0]), _line_number(transcript, one.start())) for one in match)
+    return tuple(piece("console", _text(part[0]), _line_number(transcript, part.start())) for part in match)
 
 
 def first_failure(transcript: bytes, container: str) -> Evidence | None:

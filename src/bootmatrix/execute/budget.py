@@ -146,7 +146,7 @@ async def keep_busy(budget: Budget) -> None:
     while True:
         await anyio.sleep(LEND_S)
         after, now = (children_cpu_s(), idle_cpu_s()), time.monotonic()
-        guests, idle = ((one - other) / (now - since) for one, other in zip(after, before, strict=True))
+        guests, idle = ((used - other) / (now - since) for used, other in zip(after, before, strict=True))
         # A guest that ended took its time with it, and its core is free: there is nothing to lend.
         if guests >= 0:
             budget.lend(guests, idle)

@@ -102,10 +102,12 @@ def _judge(
     parsed: tuple[list[ParsedResults], tuple[KernelFault, ...]],
 ) -> Judgement:
     printed, faults = parsed
-    results = tuple(result for one in printed for result in one.results)
+    results = tuple(result for tap in printed for result in tap.results)
     subresults = (*completeness.subresults(outcome, bootable), *results)
-    findings = sorted(_find(place, outcome, bootable, transcript, (results, faults)), key=lambda one: one.gravity)
-    findings += [finding for one in printed for finding in one.findings]
+    findings = sorted(
+        _find(place, outcome, bootable, transcript, (results, faults)), key=lambda finding: finding.gravity
+    )
+    findings += [finding for tap in printed for finding in tap.findings]
     if not subresults and not findings:
         return Judgement(verdict=Verdict.BUILD_ERROR, reason="nothing was tested: the spec has no container")
     if not findings:

@@ -81,9 +81,11 @@ def judge(
     log = None if bootable.proof else read_kernel_log(outcome.messages)
     parsed = tuple(result for results in printed for result in results.results)
     consoles = Consoles(transcript, transcript if bootable.proof else kernel_lines(transcript, log), log, parsed)
-    shown = find_kernel_faults(consoles.kernel)
+    kernel_faults = find_kernel_faults(consoles.kernel)
     lines = {place: line for diagnostic in outcome.diagnostics for place, line in diagnostic.lines.items()}
-    faults = escalated(with_lines((*shown, *kernel_log.unseen_faults(log, shown)), lines), bootable.fail_on)
+    faults = escalated(
+        with_lines((*kernel_faults, *kernel_log.unseen_faults(log, kernel_faults)), lines), bootable.fail_on
+    )
     findings = [
         *_find(outcome, machine, bootable, consoles, faults),
         *(finding for results in printed for finding in results.findings),

@@ -111,7 +111,12 @@ def _check_boards(matrix: Matrix, targets: Iterable[Target], boards: Boards) -> 
             "Name their file: --cluster hosts.yml, in which a board has 'via: ssh' and 'arch'.",
         )
     for name, arch in boards.items():
-        kernels = {kernel for one in profiles.values() for board in one.machines for kernel in one.kernels_of(board)}
+        kernels = {
+            kernel
+            for profile in profiles.values()
+            for board in profile.machines
+            for kernel in profile.kernels_of(board)
+        }
         if name in RESERVED | kernels:
             raise InputError(f"the board {name!r} of {arch} is called as a kernel", "Give it another name.")
 

@@ -96,11 +96,11 @@ def _fenced(texts: Sequence[str]) -> str:
 def console_answer(data: bytes, lines: int, text: str) -> dict[str, Any]:
     """Return a console's last lines, with numbers; with `text`, matching."""
     numbered = list(enumerate(sanitize(data.decode("utf-8", "replace")).split("\n"), 1))
-    found = [(number, line) for number, line in numbered if text.lower() in line.lower()]
-    chosen = _last(found, min(max(lines, 1), MAX_LINES))
+    hits = [(number, line) for number, line in numbered if text.lower() in line.lower()]
+    chosen = _last(hits, min(max(lines, 1), MAX_LINES))
     return {
         "line_count": len(numbered),
-        "matching_lines": len(found),
+        "matching_lines": len(hits),
         "shown_lines": len(chosen),
         "console": untrusted("\n".join(f"{number}: {line[:MAX_LINE]}" for number, line in chosen)),
     }

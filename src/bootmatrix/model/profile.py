@@ -28,7 +28,7 @@ def _has_bytes(data: bytes, rule: str) -> bool:
     offset, _, text = rule.partition(":")
     wanted, mask = (bytes.fromhex(part) if part else b"" for part in text.partition("/")[::2])
     found = data[int(offset) : int(offset) + len(wanted)]
-    masked = bytes(one & bits for one, bits in zip(found, mask, strict=False)) if mask else found
+    masked = bytes(byte & bits for byte, bits in zip(found, mask, strict=False)) if mask else found
     return masked == wanted
 
 

@@ -197,16 +197,16 @@ async def pass_filtered(source: socket.socket, target: socket.socket, allowed: P
 
 def _frames(buffer: bytearray) -> tuple[list[bytes], int]:
     """Return a buffer's whole frames with lengths, and their size together."""
-    found: list[bytes] = []
+    addresses: list[bytes] = []
     at = 0
     while len(buffer) - at >= HEAD.size:
         (size,) = HEAD.unpack_from(buffer, at)
         end = at + HEAD.size + size
         if size > MAX_FRAME_BYTES or len(buffer) < end:
             break
-        found.append(bytes(buffer[at:end]))
+        addresses.append(bytes(buffer[at:end]))
         at = end
-    return found, at
+    return addresses, at
 
 
 def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:

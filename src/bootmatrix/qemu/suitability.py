@@ -62,10 +62,10 @@ def _check_cpu(machine: Machine, path: Path) -> None:
     if not name or name.lower() in (listed := _listed(path, "-cpu").lower()) or not listed:
         return
     words = (path, "-machine", machine.machine, "-cpu", machine.cpu or "", "-nodefaults", "-display", "none", "-S")
-    said = _output(*words, "-monitor", "stdio", said="quit\n")[1]
-    if "cpu" in said.lower() and name in said:
+    models = _output(*words, "-monitor", "stdio", said="quit\n")[1]
+    if "cpu" in models.lower() and name in models:
         raise QemuUnsuitable(
-            f"{path}: {' '.join(said.split())[:MAX_SAID]}",
+            f"{path}: {' '.join(models.split())[:MAX_SAID]}",
             f"Its profile says 'cpu: {machine.cpu}'; '{machine.qemu} -M {machine.machine} -cpu help' lists them.",
         )
 

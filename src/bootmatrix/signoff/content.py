@@ -97,7 +97,7 @@ def sign_off(  # noqa: PLR0913
     """
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
-    others = (one.cell for one in tried if one.cell.tier != "system" or one.verdict.is_user_tier)
+    others = (record.cell for record in tried if record.cell.tier != "system" or record.verdict.is_user_tier)
     if cell := next(others, None):
         raise InputError(
             f"{run.name}: {cell.id} was tried in the {cell.tier} tier: it cannot be signed off",

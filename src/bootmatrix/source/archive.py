@@ -206,8 +206,8 @@ class Archive:
         file = self._suites.index_file(suite, debian_arch)
         if file is None or name not in {file.path, f"{file.path.rpartition('/')[0]}/by-hash/SHA256/{file.sha256}"}:
             return None
-        found = self._suites.packages_file(suite, debian_arch)
-        return found[0] if found else None
+        index = self._suites.packages_file(suite, debian_arch)
+        return index[0] if index else None
 
     def reduced_part(self, suite: str, debian_arch: str, name: str, only: Sequence[str] = ()) -> bytes | Path | None:
         """Return Release or the reduced list, unsigned; None for others.
@@ -222,10 +222,10 @@ class Archive:
             package for package in self._locked_packages(debian_arch) if package.suite == suite
         )
         if not (self._lock and self._is_confined):
-            found = self._suites.packages_file(suite, debian_arch)
-            if found is None:
+            index = self._suites.packages_file(suite, debian_arch)
+            if index is None:
                 return None
-            listed = reduced_index(found[0], found[1].sha256, self._store, only)
+            listed = reduced_index(index[0], index[1].sha256, self._store, only)
         if name != "Release":
             return listed
         return release_of(listed if isinstance(listed, bytes) else listed.read_bytes(), suite, debian_arch)

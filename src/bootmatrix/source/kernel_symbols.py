@@ -87,7 +87,7 @@ class SourceLines:
         try:
             table = self._elf.get_section_by_name(".symtab")
             symbols = table.iter_symbols() if table else ()
-            return [(one["st_value"], one.name) for one in symbols if one["st_info"]["type"] == "STT_FUNC"]
+            return [(symbol["st_value"], symbol.name) for symbol in symbols if symbol["st_info"]["type"] == "STT_FUNC"]
         except Exception:  # as above
             return []
 

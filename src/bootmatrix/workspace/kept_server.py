@@ -87,13 +87,13 @@ def start(settings: KeptSettings) -> Path:
         with process.stdin as pipe, suppress(BrokenPipeError):
             pipe.write(json.dumps(fields).encode())
         try:
-            said = answer.read(MAX_MESSAGE_BYTES)
+            reply = answer.read(MAX_MESSAGE_BYTES)
         except BaseException:  # interrupted while it boots
             _end(process)
             raise
-    if said != b"ready":
+    if reply != b"ready":
         _end(process)
-        text = said.decode("utf-8", "replace") or "it ended unexpectedly"
+        text = reply.decode("utf-8", "replace") or "it ended unexpectedly"
         raise HostError(f"cannot keep a guest: {text}")
     process.returncode = 0  # it goes on by itself
     return folder

@@ -132,8 +132,8 @@ def _fill(work: Path, sources: Sequence[RunSource], name: str, notes: _Notes) ->
     lock, differing = join_locks([source.folder for source in sources])
     notes.add((f"{entry}: the runs used different versions" for entry in differing), "different versions")
     run = _merged(sources, chosen, name, notes)
-    for one in chosen:
-        _take(one, work)
+    for cell in chosen:
+        _take(cell, work)
     if lock:
         write_model(work / LOCK_FILE, lock)
     write_model(work / STARTED_FILE, _as_started(run))
@@ -154,10 +154,10 @@ def report_merged(merged: MergedRun, options: RunOptions) -> FinishedRun:
     """
     place = RunLocation(merged.folder.parent, merged.folder.name)
     baseline_name = options.baseline or (LAST_GOOD if options.regressions else "")
-    found = baseline_of(place, baseline_name) if baseline_name else None
-    baseline = read_baseline(found) if found else None
-    run = merged.run.model_copy(update={"baseline": found.name}) if found else merged.run
-    if found:
+    baseline_place = baseline_of(place, baseline_name) if baseline_name else None
+    baseline = read_baseline(baseline_place) if baseline_place else None
+    run = merged.run.model_copy(update={"baseline": baseline_place.name}) if baseline_place else merged.run
+    if baseline_place:
         write_model(merged.folder / STARTED_FILE, _as_started(run))
         write_run(merged.folder / RUN_FILE, run)
     past = past_of_run(place, run, baseline, compared=bool(baseline_name))
@@ -177,7 +177,7 @@ def _choose_all(sources: Sequence[RunSource], notes: _Notes) -> list[CellMerge]:
         for record in source.run.records:
             by_cell.setdefault(record.cell.id, []).append((record, source))
     chosen = [_choose(records) for records in by_cell.values()]
-    notes.add((one.note for one in chosen if one.note), "duplicate cells")
+    notes.add((cell.note for cell in chosen if cell.note), "duplicate cells")
     return chosen
 
 
@@ -287,7 +287,7 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
     versions = list(dict.fromkeys(run.tool_version for run in runs))
     if len(versions) > 1:
         notes.add([f"the runs are of different versions of bootmatrix: {', '.join(versions)}"], "versions")
-    records = tuple(_final(one) for one in chosen)
+    records = tuple(_final(cell) for cell in chosen)
     order = _order(runs, records, notes)
     ends = [_seconds(run.ended_at) for run in runs if run.ended_at]
     started = min(run.started_at for run in runs)

@@ -126,12 +126,12 @@ class Workspace:
         matrix, base, title = _find_matrix(files, selection, profiles)
         fault = {"qemu_fault": qemu_fault} if selection.needs_qemu else {}
         boards = {board.name: find_machine(profiles, board.arch)[0].name for board in selection.boards}
-        found = plan(apply(selection, matrix), base, profiles, **fault, boards=boards)
-        found = found.model_copy(update={"images": (*self.image_overrides(), *found.images)})
-        if "system" not in (tiers := sorted({cell.tier for cell in found.cells}, reverse=True)) and tiers:
+        whole = plan(apply(selection, matrix), base, profiles, **fault, boards=boards)
+        whole = whole.model_copy(update={"images": (*self.image_overrides(), *whole.images)})
+        if "system" not in (tiers := sorted({cell.tier for cell in whole.cells}, reverse=True)) and tiers:
             title = f"{title} ({', '.join(tiers)} tier)"
         choice = Choice(selection.only, selection.rerun_failed, selection.shard, selection.budget)
-        chosen = choose(found, choice, profiles, self.reports_folder, title)
+        chosen = choose(whole, choice, profiles, self.reports_folder, title)
         return chosen, part_title(title, chosen), profiles
 
     def planned(self, expanded: tuple[Plan, str, dict[str, Profile]], selection: Selection) -> PlannedRun:

@@ -222,9 +222,9 @@ def _in_world(bundle: BundleSpec, config: Json, own: Json) -> tuple[Json, list[t
     """
     mounts: list[Json] = []
     steps: list[tuple[str, ...]] = []
-    for number, (said, mount) in enumerate(zip(config["mounts"], own["mounts"], strict=True)):
+    for number, (original, mount) in enumerate(zip(config["mounts"], own["mounts"], strict=True)):
         source, place = mount["source"], f"{bundle.section}-{bundle.folder}-{number}"
-        if said != mount or is_volume(normal(source)):
+        if original != mount or is_volume(normal(source)):
             mounts.append(mount)
         elif is_bind(mount["type"], mount.get("options", ())):
             if MAGIC.match(normal(source)) and not is_open(bundle.settings):

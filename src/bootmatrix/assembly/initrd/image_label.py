@@ -40,13 +40,13 @@ def label_notes(bundles: Iterable[BundleSpec]) -> Iterator[str]:
 
 def self_granted(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
     """Return containers whose power comes from their image's label, and which."""
-    found = []
+    granted = []
     for bundle in bundles:
         settings = _effective(bundle)
         words = [*powers(settings), *(f"the device {device.path}" for device in settings.devices or ())]
         if words:
-            found.append(f"{bundle.container.name}: {', '.join(dict.fromkeys(words))}")
-    return tuple(found)
+            granted.append(f"{bundle.container.name}: {', '.join(dict.fromkeys(words))}")
+    return tuple(granted)
 
 
 def check_labels(bundles: Iterable[BundleSpec]) -> None:

@@ -170,8 +170,8 @@ def add_custom_kernel(
     profile = profiles[0] if len(profiles) == 1 else recognise(parts, files, profiles)
     pinned = tuple(_pinned(part, file) for part, file in zip(parts, files, strict=True))
     kernel = import_kernel(name, pinned, files, profile, builder.store)
-    found = known_files(kernel_key(kernel), builder.store)
-    config = builder.store.verified(found.config).read_bytes() if found and found.config else b""
+    kept_files = known_files(kernel_key(kernel), builder.store)
+    config = builder.store.verified(kept_files.config).read_bytes() if kept_files and kept_files.config else b""
     added = CustomKernel(parts=pinned, release=kernel.release, page_kib=page_kib_of(config), folder=str(folder))
     machine = profile.machine(profile.default_machine())
     lacking = missing_options(config, machine, *ANY_SPEC, release=kernel.release) if config else ()
@@ -190,13 +190,13 @@ def recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: S
             data = member.read()
             strange = strange if strange[0] else describe(data)
             data = _start(data, is_named=bool(NAMED.search(member.path)))
-            found = [
+            fitting = [
                 profile for profile in profiles if form_of(data, profile.kernel_magic) and not profile.borrows_kernels()
             ]
-            if len({profile.names.debian for profile in found}) == 1:
-                return found[0]
-            if found:
-                raise BuildError(f"{file} may be for {', '.join(profile.name for profile in found)}", hint)
+            if len({profile.names.debian for profile in fitting}) == 1:
+                return fitting[0]
+            if fitting:
+                raise BuildError(f"{file} may be for {', '.join(profile.name for profile in fitting)}", hint)
     what = strange[0] or "not a kernel of a known architecture"
     raise BuildError(f"{', '.join(map(str, parts))}: this is {what}", strange[1])
 
@@ -235,10 +235,10 @@ def _pinned(part: KernelPart, fetched: Fetched) -> KernelPart:
     return _pin(part, digest_of_part(part, fetched))
 
 
-def _pin(part: KernelPart, found: str) -> KernelPart:
-    if part.sha256 not in {None, found}:
+def _pin(part: KernelPart, digest: str) -> KernelPart:
+    if part.sha256 not in {None, digest}:
         raise InputError(
-            f"{part} has changed: its SHA-256 is {found}, expected {part.sha256}",
+            f"{part} has changed: its SHA-256 is {digest}, expected {part.sha256}",
             "Add it again with `bootmatrix kernels add`; with --follow, each run takes the current content.",
         )
-    return part.model_copy(update={"sha256": found})
+    return part.model_copy(update={"sha256": digest})

@@ -39,28 +39,28 @@ def import_kernel(
     Raises BuildError if the source has no kernel for the architecture, or is damaged.
     """
     files = tuple(files)
-    found = KernelParts(profile.kernel_magic, _bootable_forms(profile))
+    collected = KernelParts(profile.kernel_magic, _bootable_forms(profile))
     with _copied(parts, files, store) as copies, store.writer() as pack:
         for member in _members(parts, copies, profile, store):
-            found.take(member, pack)
+            collected.take(member, pack)
         packed = pack.commit()
     try:
-        form, path, image = found.image()
+        form, path, image = collected.image()
     except BuildError as error:
         raise BuildError(f"{', '.join(map(str, parts))}: {error.message}", error.hint) from error
-    release = _release(found, path, image)
+    release = _release(collected, path, image)
     kernel = custom_kernel(name, release, parts, profile)
-    config = found.config or embedded_config(image)
+    config = collected.config or embedded_config(image)
     kept = KernelFiles(
         image=store.add_bytes(image),
         image_bytes=len(image),
         form=form,
         release=release,
         config=store.add_bytes(config) if config else None,
-        dtbs={tree: (store.add_bytes(data), len(data)) for tree, data in found.dtbs.items()},
+        dtbs={tree: (store.add_bytes(data), len(data)) for tree, data in collected.dtbs.items()},
         pack=packed,
-        modules={module: _placed(name, release) for module, name in found.modules.items()},
-        builtin=found.builtin,
+        modules={module: _placed(name, release) for module, name in collected.modules.items()},
+        builtin=collected.builtin,
         ucode=_microcode(parts, files, store),
     )
     store.set_memo("kernel", kernel_key(kernel), CODEC.dump(kept))

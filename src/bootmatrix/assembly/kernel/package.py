@@ -238,7 +238,7 @@ def providers(files: KernelFiles, name: str) -> list[str]:
     """Return the module of a name or alias, in a list: one for every CPU."""
     if name in files.modules:
         return [name]
-    providers = sorted(module for module, one in files.modules.items() if name in one.aliases)
+    providers = sorted(module for module, entry in files.modules.items() if name in entry.aliases)
     general = f"{name}_generic"
     return [general] if general in providers else providers[:1]
 

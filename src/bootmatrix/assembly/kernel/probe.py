@@ -82,9 +82,9 @@ def release_of(data: bytes) -> str:
     offset, magic = _BOOT_HEADER
     if data[offset : offset + len(magic)] == magic:
         start = int.from_bytes(data[0x20E:0x210], "little") + 0x200
-        found = re.match(rb"[0-9][0-9A-Za-z.+~_-]{1,63}", data[start : start + 64])
-        if found:
-            return found[0].decode()
+        release = re.match(rb"[0-9][0-9A-Za-z.+~_-]{1,63}", data[start : start + 64])
+        if release:
+            return release[0].decode()
     for text in (data, *_packed_in(data)):
         match = _RELEASE.search(text)
         if match:

@@ -97,7 +97,7 @@ def _list(uploads: _Uploads, tag: str, entry: dict[str, Any]) -> None:
     """Add an entry to the index of a registry that keeps none by itself."""
     document, _ = uploads.manifest(tag) or (b"{}", "")
     try:
-        entries = [one for one in json.loads(document).get("manifests", []) if one["digest"] != entry["digest"]]
+        entries = [other for other in json.loads(document).get("manifests", []) if other["digest"] != entry["digest"]]
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise NetworkError(f"{tag}: not an index of artifacts") from error
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*entries, entry]}

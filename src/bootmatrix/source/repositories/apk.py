@@ -61,11 +61,11 @@ def verify(path: Path, package: RepositoryPackage, access: RepositoryAccess) -> 
     try:
         control_at, files_at = parts_of(io.BytesIO(data))
         control, files = data[control_at:files_at], data[files_at:]
-        found = base64.b64encode(hashlib.new(kind, control).digest()).decode() if kind else ""
-        info = _member(control, ".PKGINFO").decode("utf-8", "replace") if found == expected else ""
+        digest = base64.b64encode(hashlib.new(kind, control).digest()).decode() if kind else ""
+        info = _member(control, ".PKGINFO").decode("utf-8", "replace") if digest == expected else ""
     except FAULTS as error:
         raise UntrustedError(f"{package.url} is not an apk package, or a damaged one: {error}") from error
-    if found != expected:
+    if digest != expected:
         raise UntrustedError(f"{package.url} is corrupt: its control data is not what the index lists")
     datahash = re.search(r"^datahash = ([0-9a-f]{64})$", info, re.MULTILINE)
     if not datahash or datahash[1] != hashlib.sha256(files).hexdigest():
@@ -153,7 +153,7 @@ def _signatures(part: bytes) -> list[tuple[str, str, bytes]]:
 
 
 def _member(part: bytes, name: str) -> bytes:
-    return next((data for found, data in _members(part) if found == name), b"")
+    return next((data for path, data in _members(part) if path == name), b"")
 
 
 def _members(part: bytes) -> Iterator[tuple[str, bytes]]:

@@ -103,18 +103,18 @@ class Repositories:
 
         Raises InfraError if all repositories are unavailable.
         """
-        found: dict[str, tuple[KernelCandidate, RepositoryKernel]] = {}
+        by_version: dict[str, tuple[KernelCandidate, RepositoryKernel]] = {}
         faults: list[InfraError] = []
         for source in sources:
             candidates, more = self._candidates(source, debian_arch)
             faults += more
-            found |= {entry.version: (entry, source) for entry in candidates if not entry.lacking}
-        if faults and not found:
+            by_version |= {entry.version: (entry, source) for entry in candidates if not entry.lacking}
+        if faults and not by_version:
             raise faults[0]
         for fault in faults:
             self.progress.note(f"skipped the kernels of a repository: {fault.message}")
-        order = sorted(found.values(), key=lambda entry: _reader(entry[1]).order(entry[0].version))
-        return [(one, _only(source, one.plain_version, (one.repository,))) for one, source in order]
+        order = sorted(by_version.values(), key=lambda entry: _reader(entry[1]).order(entry[0].version))
+        return [(kernel, _only(source, kernel.plain_version, (kernel.repository,))) for kernel, source in order]
 
     def old_kernels(
         self, sources: Sequence[RepositoryKernel], one: str, other: str
@@ -178,7 +178,7 @@ class Repositories:
         """Return all kernels of an entry, oldest first, and faults of repositories."""
         reader, access = _reader(source), self._access(source, debian_arch)
         names = _names(source)
-        found: list[KernelCandidate] = []
+        candidates: list[KernelCandidate] = []
         faults: list[InfraError] = []
         for repository in source.repositories:
             try:
@@ -188,11 +188,11 @@ class Repositories:
             except InfraError as error:
                 faults.append(error)
                 continue
-            found += _assembled(source, repository, packages)
-            if source.snapshots and any(_is_whole(entry, source.version) for entry in found):
+            candidates += _assembled(source, repository, packages)
+            if source.snapshots and any(_is_whole(entry, source.version) for entry in candidates):
                 break  # later states have the same package
-        newest = {entry.version: entry for entry in reversed(found) if not entry.lacking}
-        every = {entry.version: entry for entry in found} | newest
+        newest = {entry.version: entry for entry in reversed(candidates) if not entry.lacking}
+        every = {entry.version: entry for entry in candidates} | newest
         return sorted(every.values(), key=lambda entry: reader.order(entry.version)), faults
 
     def _packages(

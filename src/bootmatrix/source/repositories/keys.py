@@ -83,7 +83,7 @@ def _of_package(keys: RepositoryKeys, archive: PackageSource, store: Store, debi
 
 def _read(deb: Path, keys: RepositoryKeys, package: Package, store: Store) -> dict[str, str]:
     patterns = [pattern for pattern in (*keys.files, keys.revoked) if pattern]
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     with open_data(deb) as archive:
         for member in archive:
             path = member.name.removeprefix("./")
@@ -91,10 +91,10 @@ def _read(deb: Path, keys: RepositoryKeys, package: Package, store: Store) -> di
                 continue
             content = archive.extractfile(member) if member.isreg() and member.size <= KEY_LIMIT_BYTES else None
             if content:
-                found[_base(path)] = store.add_bytes(content.read())
-    if not set(found) - {_base(keys.revoked)}:
+                digests[_base(path)] = store.add_bytes(content.read())
+    if not set(digests) - {_base(keys.revoked)}:
         raise BuildError(f"{package} has no keys {', '.join(keys.files)}", "Correct the catalogue: docs/kernels.md.")
-    return found
+    return digests
 
 
 def _base(path: str) -> str:

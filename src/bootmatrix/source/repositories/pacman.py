@@ -129,8 +129,8 @@ def _own_name(path: Path) -> str:
                     content = archive.extractfile(member) if member.name == ".PKGINFO" else None
                     if content:
                         text = content.read(_INFO_LIMIT_BYTES).decode("utf-8", "replace")
-                        found = dict(re.findall(r"^(pkgname|pkgver|arch) = (\S+)$", text, re.MULTILINE))
-                        return " ".join(found.get(key, "") for key in ("pkgname", "pkgver", "arch"))
+                        fields = dict(re.findall(r"^(pkgname|pkgver|arch) = (\S+)$", text, re.MULTILINE))
+                        return " ".join(fields.get(key, "") for key in ("pkgname", "pkgver", "arch"))
     except FAULTS as error:
         raise UntrustedError(f"{path.name} is not a package, or a damaged one: {error}") from error
     return ""

@@ -102,10 +102,10 @@ def read_primary(data: bytes, label: str) -> Primary:
             f"{label} is not the index of a repository: {error}",
             "Possible causes are a network's log-in page and a wrong address in the catalogue.",
         ) from error
-    found = next((entry for entry in lists if entry.checksum), None)
-    if found is None:
+    primary = next((entry for entry in lists if entry.checksum), None)
+    if primary is None:
         raise NetworkError(f"{label} names no list of packages with a digest of {', '.join(DIGESTS)}")
-    return found
+    return primary
 
 
 def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: str) -> tuple[RepositoryPackage, ...]:
@@ -113,7 +113,7 @@ def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: s
 
     Raises NetworkError if the file is damaged.
     """
-    found: list[RepositoryPackage] = []
+    packages: list[RepositoryPackage] = []
 
     def take(element: _Element, _own: Mapping[str, str]) -> None:
         name, version = element.texts.get("name", ""), element.attributes.get("version", {})
@@ -123,8 +123,8 @@ def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: s
         bytes_text, checksum = size.get("package", ""), _checksum(element)
         if not (checksum and bytes_text.isdigit() and int(bytes_text) <= MAX_PACKAGE_BYTES):
             return
-        if _is_relative(path := href.get("href", "")) and len(found) < MAX_PACKAGES:
-            found.append(
+        if _is_relative(path := href.get("href", "")) and len(packages) < MAX_PACKAGES:
+            packages.append(
                 RepositoryPackage(
                     name=name,
                     version=_version(version),
@@ -142,7 +142,7 @@ def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: s
             collector.parser.ParseFile(cast(IO[bytes], plain))
     except (expat.ExpatError, DamagedArchive, *FAULTS) as error:
         raise NetworkError(f"the list of packages of {base} is damaged: {error}") from error
-    return tuple(found)
+    return tuple(packages)
 
 
 def _version(attributes: Mapping[str, str]) -> str:

@@ -106,8 +106,8 @@ def old_kernels(
             for binary in binaries
             if image.fullmatch(binary.name)
         }
-        found = pool.map(lambda entry: asked.first_seen(entry[0], entry[1], source.architecture), sorted(images))
-        return sorted(filter(None, found), key=lambda kernel: Version(kernel.version))
+        dates = pool.map(lambda entry: asked.first_seen(entry[0], entry[1], source.architecture), sorted(images))
+        return sorted(filter(None, dates), key=lambda kernel: Version(kernel.version))
 
 
 def _check_versions(*prefixes: str) -> None:
@@ -133,19 +133,19 @@ class _SnapshotRequests:
 
     def versions(self, package: str) -> Iterator[str]:
         """Yield the versions of a source package; none if the service does not know it."""
-        found = self._ask(_Versions, "package", package)
-        return (entry.version for entry in (found.result if found else ()))
+        answer = self._ask(_Versions, "package", package)
+        return (entry.version for entry in (answer.result if answer else ()))
 
     def binaries(self, package: str, version: str) -> tuple[_Named, ...]:
         """Return the binary packages that were built from a source package."""
-        found = self._ask(_Versions, "package", package, version, "binpackages")
-        return found.result if found else ()
+        answer = self._ask(_Versions, "package", package, version, "binpackages")
+        return answer.result if answer else ()
 
     def first_seen(self, package: str, version: str, architecture: str) -> OldKernel | None:
         """Find when a package came into the archive; None if it never did."""
-        found = self._ask(_Files, "binary", package, version, "binfiles?fileinfo=1")
-        files = [file.hash for file in found.result if file.architecture == architecture] if found else []
-        seen = [entry for name in files for entry in (found.fileinfo.get(name, ()) if found else ())]
+        answer = self._ask(_Files, "binary", package, version, "binfiles?fileinfo=1")
+        files = [file.hash for file in answer.result if file.architecture == architecture] if answer else []
+        seen = [entry for name in files for entry in (answer.fileinfo.get(name, ()) if answer else ())]
         times = [entry.first_seen for entry in seen if entry.archive_name == self._service.archive]
         return OldKernel(package, version, _moment(min(times))) if times else None
 

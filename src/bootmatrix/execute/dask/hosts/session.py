@@ -163,8 +163,8 @@ async def _process(
 
 async def _tool(host: Host, connection: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient, store: Store) -> str:
     """Find or send the tool; return what stands before Python."""
-    version, platform, found = await _probe(host, connection)
-    if found == own_versions():
+    version, platform, versions = await _probe(host, connection)
+    if versions == own_versions():
         return ""
     if (version, platform) != own_platform():
         have = f"Python {'.'.join(map(str, version))} on {platform}"
@@ -202,13 +202,13 @@ async def _probe(host: Host, connection: asyncssh.SSHClientConnection) -> tuple[
     command = f"{shlex.quote(host.python)} -c {shlex.quote(PROBE)}"
     text = await run_command(host, connection, command, f"{host.python} does not run")
     try:
-        version, platform, found = json.loads(text.strip().splitlines()[-1])
+        version, platform, versions = json.loads(text.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
         raise HostFault(f"{host.name}: {host.python} answered {text[:200]!r}", is_lasting=True) from error
     if tuple(version) < (3, 11):
         hint = "Install Python 3.11 or later there, and name it: 'python: …'."
         raise HostFault(f"{host.name}: {host.python} is {'.'.join(map(str, version))}", hint, is_lasting=True)
-    return version, platform, found
+    return version, platform, versions
 
 
 async def run_command(host: Host, connection: asyncssh.SSHClientConnection, command: str, fault: str) -> str:
