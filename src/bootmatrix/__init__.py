@@ -10,8 +10,6 @@
 Names are loaded when they are first used, so that the import itself costs next to nothing.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING
 

@@ -21,8 +21,6 @@ BootmatrixError
 └── Interrupted       the user's Ctrl-C. Exit status 130.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterable

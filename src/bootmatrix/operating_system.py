@@ -3,8 +3,6 @@
 BOOTMATRIX_PORTABLE=1 forces that on Linux.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

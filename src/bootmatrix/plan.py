@@ -1,7 +1,5 @@
 """Specs × machines × kernels to cells, and to skips with their reasons."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 

@@ -17,8 +17,6 @@ Each group has a small protocol:
 | `bootmatrix.board_access`   | `bootmatrix.cloud.board.OpenBoard`                |
 """
 
-from __future__ import annotations
-
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points

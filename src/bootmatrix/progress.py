@@ -1,7 +1,5 @@
 """Progress of a run, as reported to an observer."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from bootmatrix.model import Cell, Record

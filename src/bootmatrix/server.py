@@ -6,8 +6,6 @@ Requests with a Host header other than loopback's, or that of the address behind
 rebinding.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Assemble a spec, a machine and a kernel into a bootable; parts are cached."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Settings of sources, their builder, and a cell's inputs before a build."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A cell's own QEMU arguments, with the files that they name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path

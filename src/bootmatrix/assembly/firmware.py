@@ -1,7 +1,5 @@
 """Firmware from packages of the archive, independent of the host's QEMU."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Parts of a forked guest: the template's initrd, and a disk of the spec's."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, writes_root

@@ -5,8 +5,6 @@ Each is packed once, for all kernels and specs.
 A guest mounts such a disk instead of unpacking it, and needs no memory for what it does not read.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

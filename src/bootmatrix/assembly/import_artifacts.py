@@ -1,7 +1,5 @@
 """Import of files of `bootmatrix build`, found by name, checked by digest."""
 
-from __future__ import annotations
-
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path

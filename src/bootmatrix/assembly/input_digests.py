@@ -1,7 +1,5 @@
 """Digests of a plan's inputs, to detect changes before a run is resumed."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

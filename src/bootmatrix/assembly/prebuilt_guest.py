@@ -1,7 +1,5 @@
 """Prebuilt guests: a kernel and an initrd, or a disk, instead of a spec."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Mapping

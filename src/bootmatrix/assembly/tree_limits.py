@@ -1,7 +1,5 @@
 """Limits of a file tree: a small archive must not cause unbounded memory or work."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from bootmatrix.errors import BuildError

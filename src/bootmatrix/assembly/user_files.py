@@ -1,7 +1,5 @@
 """User files, used only with the known digest: they may change."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress

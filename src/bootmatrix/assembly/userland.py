@@ -1,7 +1,5 @@
 """The part of a guest without kernel and machine: images and the root."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The line protocol of autopkgtest: README.virtualisation-server there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path

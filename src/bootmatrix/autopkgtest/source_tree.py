@@ -1,7 +1,5 @@
 """Packages that the tests of an unpacked source package may need."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

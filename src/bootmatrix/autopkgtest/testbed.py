@@ -1,7 +1,5 @@
 """A testbed: one kept guest at a time, owned by the process of its server."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Search a git history for the first commit that changes a verdict."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 
 import anyio.to_thread

@@ -1,7 +1,5 @@
 """Bisect the archive's kernels for the first one with another verdict of a spec."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

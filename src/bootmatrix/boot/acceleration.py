@@ -3,8 +3,6 @@
 Only a booted guest proves that an accelerator works: its device may exist and answer, and yet boot nothing.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

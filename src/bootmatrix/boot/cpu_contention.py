@@ -1,7 +1,5 @@
 """CPU contention: time that a process was ready to run without a host core."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

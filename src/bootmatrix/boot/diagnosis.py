@@ -1,7 +1,5 @@
 """Diagnosis of a stuck or broken guest, by QEMU and the guest before both end."""
 
-from __future__ import annotations
-
 import os
 import select
 import threading

@@ -1,7 +1,5 @@
 """One boot: make its channels, start QEMU, and follow the guest to its end."""
 
-from __future__ import annotations
-
 import secrets
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """Everything observed of one boot, from its channels to its end."""
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """Durations of a boot's phases, from the guest's messages. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The guest protocol (docs/guest-protocol.md), parsed from untrusted bytes. Pure."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re

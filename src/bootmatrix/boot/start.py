@@ -1,7 +1,5 @@
 """Start a cell's guest: as a copy if requested and possible, else cold."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A cell's changes to its spec: command line, and limits of checks."""
 
-from __future__ import annotations
-
 from bootmatrix.model import Cell, Container, Spec
 from bootmatrix.model.spec import CHECK, NETWORK
 

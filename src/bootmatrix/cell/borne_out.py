@@ -1,7 +1,5 @@
 """Verdicts of a saved run, compared with their own evidence."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

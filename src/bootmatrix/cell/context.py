@@ -1,7 +1,5 @@
 """The context of cells in this process, opened from a frozen configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

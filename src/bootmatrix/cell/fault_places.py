@@ -1,7 +1,5 @@
 """Places of faults: lines of traces, and a second boot that tells of a hang."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Guests that have failed and are held, for the user to look into them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace

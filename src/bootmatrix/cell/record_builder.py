@@ -1,7 +1,5 @@
 """Records of cells, built from attempts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Saved runs judged again, without what boots or builds anything."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Attempts at a cell: verdicts for errors, retries, and the final judgement."""
 
-from __future__ import annotations
-
 import errno
 import traceback
 from collections.abc import Sequence

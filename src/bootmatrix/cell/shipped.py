@@ -1,7 +1,5 @@
 """Cells for another host, prepared here, with files known by digest."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """A cell of the user tier: containers on the host's kernel, by qemu-user."""
 
-from __future__ import annotations
-
 import os
 import platform
 import signal

@@ -1,7 +1,5 @@
 """`bootmatrix accept`: accept failures for some time, list, remove."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import pwd

@@ -1,7 +1,5 @@
 """`bootmatrix announce`: tell a run's result on GitHub or GitLab."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Callable, Iterator

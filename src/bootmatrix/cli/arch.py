@@ -1,7 +1,5 @@
 """`bootmatrix arch`: list, check and create profiles, results by machine."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`autopkgtest-virt-bootmatrix`: started behind `-- bootmatrix`."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

@@ -1,7 +1,5 @@
 """`bootmatrix bisect`: find the first kernel or commit that differs."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`bootmatrix build`: write one cell in LinuxKit's output formats."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

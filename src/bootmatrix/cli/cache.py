@@ -1,7 +1,5 @@
 """`bootmatrix cache`: what the cache holds, and its reduction."""
 
-from __future__ import annotations
-
 import argparse
 
 from bootmatrix.cli import options

@@ -1,7 +1,5 @@
 """`bootmatrix kernels --distro`, `kernels check`: other distributions."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """`bootmatrix compare`: compare a run with a baseline."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict
 

@@ -1,7 +1,5 @@
 """`bootmatrix completion`: completion of commands and options in shells."""
 
-from __future__ import annotations
-
 import argparse
 
 import shtab

@@ -1,7 +1,5 @@
 """`bootmatrix cost`: what a run costs on machines by the hour."""
 
-from __future__ import annotations
-
 import argparse
 
 from bootmatrix.cli import options

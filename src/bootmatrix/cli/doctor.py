@@ -1,7 +1,5 @@
 """`bootmatrix doctor`: check the host, and advise on what is missing."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

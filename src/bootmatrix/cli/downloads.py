@@ -1,7 +1,5 @@
 """Downloads on the standard error. The screen is loaded with the first download."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock

@@ -1,7 +1,5 @@
 """`bootmatrix exec` and `shell`: a command in a guest, as if it ran here."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """`bootmatrix fetch` fills the cache, `lock` writes exact versions."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

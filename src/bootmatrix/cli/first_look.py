@@ -1,7 +1,5 @@
 """A look at the host before a download: all that is missing, one command."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

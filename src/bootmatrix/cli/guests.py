@@ -1,7 +1,5 @@
 """`bootmatrix guests`, `cp` and `forward`: kept guests, their files and ports."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """`bootmatrix history`: verdicts of a cell over time."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable
 from dataclasses import asdict

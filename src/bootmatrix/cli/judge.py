@@ -1,7 +1,5 @@
 """`bootmatrix judge`: repeat the verdicts of a saved run."""
 
-from __future__ import annotations
-
 import argparse
 
 from bootmatrix.cell.rejudge import rejudge

@@ -1,7 +1,5 @@
 """The process of a kept guest, which `exec` and `shell` start."""
 
-from __future__ import annotations
-
 import os
 
 from bootmatrix.workspace.kept_server import main

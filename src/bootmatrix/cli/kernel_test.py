@@ -1,7 +1,5 @@
 """`bootmatrix kernel-test`: boot a build tree, run a command or its tests."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

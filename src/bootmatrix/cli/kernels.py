@@ -1,7 +1,5 @@
 """`bootmatrix kernels`: resolve kernel names; add and remove custom kernels."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """Command line: options in `parsers`; a command is imported when it runs."""
 
-from __future__ import annotations
-
 import argparse
 import atexit
 import errno

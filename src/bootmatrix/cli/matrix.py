@@ -1,7 +1,5 @@
 """`bootmatrix matrix`: run all cells, judge them, report."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

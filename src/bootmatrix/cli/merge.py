@@ -1,7 +1,5 @@
 """`bootmatrix merge`: join runs into one."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

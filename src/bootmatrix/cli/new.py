@@ -1,7 +1,5 @@
 """`bootmatrix new`: write an example project."""
 
-from __future__ import annotations
-
 import argparse
 
 from bootmatrix.cli import options

@@ -1,7 +1,5 @@
 """`--notify URL`: tell a result to chat, mail and other services."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Output of commands: sanitized, also for the CI system that reads it."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

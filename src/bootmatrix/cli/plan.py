@@ -1,7 +1,5 @@
 """`bootmatrix plan`: list the cells and skips of a matrix, without booting."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """Defaults of options: the table `[tool.bootmatrix]` of pyproject.toml."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """`bootmatrix prune`: remove old runs."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path

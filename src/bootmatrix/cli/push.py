@@ -1,7 +1,5 @@
 """`bootmatrix push`, `bootmatrix cloud sweep`: images and what is left."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`bootmatrix report`: write a run's report again, or print a form of it."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """`bootmatrix run`: boot a spec or a built file, console on the terminal."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

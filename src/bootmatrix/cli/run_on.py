@@ -1,7 +1,5 @@
 """`bootmatrix run --on`: run one spec in a container engine or a cloud."""
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`bootmatrix run --publish`: a spec's services on loopback ports."""
 
-from __future__ import annotations
-
 import argparse
 import signal
 from collections.abc import Mapping, Sequence

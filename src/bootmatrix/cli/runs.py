@@ -1,7 +1,5 @@
 """`bootmatrix runs`: list, tag and untag runs."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path

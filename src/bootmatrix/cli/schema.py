@@ -1,7 +1,5 @@
 """`bootmatrix schema`: JSON schemas of run.json and of users' files."""
 
-from __future__ import annotations
-
 import argparse
 
 from bootmatrix.cli.exits import EXPECTED

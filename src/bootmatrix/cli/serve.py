@@ -1,7 +1,5 @@
 """`bootmatrix serve`: serve reports on loopback and follow runs live."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

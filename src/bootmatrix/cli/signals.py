@@ -1,7 +1,5 @@
 """Interruption: the first signal stops, immediate repetitions are ignored."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """`bootmatrix signoff`: sign a run off for a release, and verify sign-offs."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

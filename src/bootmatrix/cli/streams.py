@@ -1,7 +1,5 @@
 """Standard streams: accept any text, sanitize it, and survive a closed reader."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

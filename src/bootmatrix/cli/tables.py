@@ -1,7 +1,5 @@
 """Tables on the standard output. Importing it imports rich, which is slow."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable, Sequence

@@ -3,8 +3,6 @@
 Started as a file, `testbed_command.py [--terminal] FOLDER -- COMMAND…`, many times in a test: it imports little.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import termios

@@ -1,7 +1,5 @@
 """`bootmatrix try`: run anything on every architecture and kernel."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`bootmatrix validate`: check specs, matrices, profiles and image recipes."""
 
-from __future__ import annotations
-
 import argparse
 
 from bootmatrix.cli import options

@@ -1,7 +1,5 @@
 """A worker of `--executor dask`, a process that a run starts and holds."""
 
-from __future__ import annotations
-
 import os
 
 from bootmatrix.execute.dask.worker import main

@@ -1,7 +1,5 @@
 """The run of a matrix that `try` or `kernel-test` wrote."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """EC2: a snapshot by EBS's direct API, its image, a one-guest instance."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 import time

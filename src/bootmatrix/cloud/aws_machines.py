@@ -1,7 +1,5 @@
 """EC2 instances for workers, removed by their run or turned off alone."""
 
-from __future__ import annotations
-
 import secrets
 from pathlib import Path
 from typing import Any

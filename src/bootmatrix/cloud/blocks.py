@@ -1,7 +1,5 @@
 """Blocks of a disk that are not zero, with their checksums."""
 
-from __future__ import annotations
-
 import base64
 import errno
 import hashlib

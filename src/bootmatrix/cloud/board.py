@@ -3,8 +3,6 @@
 The guest's root is sent, its init runs in namespaces of its own and signs its account, and the root is removed.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

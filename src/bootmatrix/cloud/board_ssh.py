@@ -1,7 +1,5 @@
 """Boards by SSH, entry point `ssh` of the group `bootmatrix.board_access`."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path

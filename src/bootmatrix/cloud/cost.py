@@ -1,7 +1,5 @@
 """The cost of runs on machines by the hour, beside one that is always on. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

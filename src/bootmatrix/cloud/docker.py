@@ -4,8 +4,6 @@ Init gets its settings by a variable, greets on the container's terminal, and si
 comes back, as on a machine whose console is the result channel. The kernel is the engine's.
 """
 
-from __future__ import annotations
-
 import secrets
 import tempfile
 from contextlib import suppress

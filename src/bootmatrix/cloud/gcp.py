@@ -1,7 +1,5 @@
 """Compute Engine by five REST calls: disk, image, instance, console, end."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """The protocol of clouds, and a run: push, start, follow, stop."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A root for places whose kernel runs already: engines and boards."""
 
-from __future__ import annotations
-
 import json
 import re
 import secrets

@@ -1,7 +1,5 @@
 """SSH connections, with the faults of SSH in plain words."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The host's end of init's terminal in a place that has no QEMU."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Callable

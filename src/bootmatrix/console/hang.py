@@ -1,7 +1,5 @@
 """The place of a hang: initcalls, first task, program counters. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 

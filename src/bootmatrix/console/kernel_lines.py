@@ -1,7 +1,5 @@
 """Masking of containers' output, which may look like the kernel's."""
 
-from __future__ import annotations
-
 import re
 
 from bootmatrix.console.kernel_log import MARK_LEVEL, KernelLog

@@ -1,7 +1,5 @@
 """The kernel's taints and log, as init reports them: evidence beside the console."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -3,8 +3,6 @@
 The messages are in kernel_messages.toml.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections import Counter

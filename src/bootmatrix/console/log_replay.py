@@ -4,8 +4,6 @@ Until then an early console (`earlycon`, `earlyprintk`, `udbg-immortal`) has pri
 banner of one boot is there twice (kernel/printk/printk.c: register_console, CON_PRINTBUFFER).
 """
 
-from __future__ import annotations
-
 import re
 
 from bootmatrix.console.kernel_messages import STAMP

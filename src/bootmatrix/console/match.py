@@ -1,7 +1,5 @@
 """Matching of console text through colours and the kernel's lines."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Stalls that a kernel reports, and the time without a core meanwhile."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

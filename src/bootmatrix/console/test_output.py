@@ -1,7 +1,5 @@
 """Failed tests in the output of test runners: those of RUNNERS, and TAP."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Programs of the guest can forge it: it can only rule out a pass.
 """
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Container, Iterator, Sequence

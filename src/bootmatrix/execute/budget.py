@@ -1,7 +1,5 @@
 """The cores and the memory of this host that guests may take."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

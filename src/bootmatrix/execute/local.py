@@ -1,7 +1,5 @@
 """The local executor: fetches and builds ahead of the cells that boot."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

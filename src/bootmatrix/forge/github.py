@@ -1,7 +1,5 @@
 """GitHub: status or check run, one comment, an issue per failing cell."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """GitLab: commit status, one note, an issue for each failing cell."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """One issue for each cell that fails on the main branch: opened, updated, closed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Protocol
 

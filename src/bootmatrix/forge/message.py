@@ -1,7 +1,5 @@
 """Words about a run for a forge: one line, a comment, an issue for a cell."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from bootmatrix.history.values import CellChange, ChangeKind

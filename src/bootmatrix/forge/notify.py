@@ -3,8 +3,6 @@
 Their addresses hold tokens, and appear nowhere.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import threading

@@ -1,7 +1,5 @@
 """A guest's file, or a tree as a tar: the host gets one file."""
 
-from __future__ import annotations
-
 import errno
 import tarfile
 from pathlib import Path

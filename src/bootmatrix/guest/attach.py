@@ -1,7 +1,5 @@
 """A command in the guest on file descriptors of the host."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """Commands, copies and connections by the agent."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import AsyncIterator, Iterable

@@ -3,8 +3,6 @@
 Each line has a number and is repeated until the other side has acknowledged it, since the kernel may write into it.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

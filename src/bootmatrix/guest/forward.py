@@ -1,7 +1,5 @@
 """Ports of the host's loopback that lead into a guest."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import AsyncIterator

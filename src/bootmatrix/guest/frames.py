@@ -1,7 +1,5 @@
 """Frames of the agent's channel (docs/agent.md), untrusted. Pure."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import struct

@@ -1,7 +1,5 @@
 """A hostile guest's files, written below a folder of the host."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """Files and folders of the host as records for a guest."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -1,7 +1,5 @@
 """Records of files on the agent's channel (guest/agent_tree.h). Pure."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Requests to the agent, as it parses them (src/guest/agent_request.c). Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Answers to HTTP requests from the guest, by the verb `serve`."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Flow-controlled streams of one command."""
 
-from __future__ import annotations
-
 from collections import deque
 
 import anyio

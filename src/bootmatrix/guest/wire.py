@@ -1,7 +1,5 @@
 """A socket to the agent's port."""
 
-from __future__ import annotations
-
 import socket
 
 import anyio

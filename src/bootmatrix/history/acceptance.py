@@ -1,7 +1,5 @@
 """Accepted failures: a reason, a person, a last day. Quick to import."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Comparison with a baseline by spec, machine, kernel and boot. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 

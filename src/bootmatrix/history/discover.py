@@ -1,7 +1,5 @@
 """Discovery of runs in a folder, and of their changes."""
 
-from __future__ import annotations
-
 import os
 import re
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Extraction of the indexed values from a run."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shlex

@@ -8,8 +8,6 @@ The folder may be somebody else's. A journal is never played back, as it may nam
 index has a number that only this user's cache has: one that came with the folder is made again.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """Histories and comparison of a run, queried from the index."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from bootmatrix.history.acceptance import AcceptedFailure

@@ -1,7 +1,5 @@
 """Selection of runs to keep, and removal of the others."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -3,8 +3,6 @@
 Repeated texts, such as inputs and sub-results, are stored once by digest in `texts`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

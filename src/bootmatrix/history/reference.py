@@ -1,7 +1,5 @@
 """Names of runs: a folder, `latest`, `last-good`, `tag:v1.8`, or `branch:main`."""
 
-from __future__ import annotations
-
 import os
 import re
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Trend of a cell's verdicts: failing since, flips, usual duration. Pure."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise, takewhile

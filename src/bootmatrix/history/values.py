@@ -3,8 +3,6 @@
 Plain dataclasses with verdicts as words: importing the model takes longer than answering from the index.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field

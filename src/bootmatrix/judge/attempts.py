@@ -1,7 +1,5 @@
 """The judgement on several attempts at one cell."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from bootmatrix.model import Evidence, Judgement, Verdict

@@ -1,7 +1,5 @@
 """Completeness of init's report: messages of every container."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

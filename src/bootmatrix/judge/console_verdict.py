@@ -1,7 +1,5 @@
 """Verdicts on foreign inits by their console: weaker evidence, marked so."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ QEMU does not report there how the guest left, so its account must be complete, 
 evidence.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

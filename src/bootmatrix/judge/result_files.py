@@ -1,7 +1,5 @@
 """Result files: each is required; JUnit and TAP become sub-results."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

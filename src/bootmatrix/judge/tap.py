@@ -1,7 +1,5 @@
 """TAP printed by containers: each result line becomes a sub-result."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import zlib

@@ -6,8 +6,6 @@ The library tap.py takes prose after `1..3` for a plan, ends a name at any hash 
 whole YAML blocks, of which a guest sends the marks only.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

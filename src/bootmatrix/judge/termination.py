@@ -1,7 +1,5 @@
 """Termination of a boot: QEMU's status and events, and bootmatrix' limits."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 

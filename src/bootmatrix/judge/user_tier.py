@@ -1,7 +1,5 @@
 """Verdicts of the user tier, never on a guest or a kernel. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from bootmatrix.judge.tap import MAX_RESULTS, parse

@@ -3,8 +3,6 @@
 A boot passes unless another module of this package yields a finding.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Loading: files to values; nothing past this package sees a raw dict."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sized
 from pathlib import Path
 

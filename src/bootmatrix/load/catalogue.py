@@ -1,7 +1,5 @@
 """Kernel catalogues, `kernels/<name>.yml`: those of other distributions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime

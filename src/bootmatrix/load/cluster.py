@@ -1,7 +1,5 @@
 """Machines elsewhere: `hosts.yml`, `slurm.yml`, `clouds/NAME.yml`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bootmatrix import plugins

@@ -1,7 +1,5 @@
 """Paths of shipped files, in the checkout or the installed wheel."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

@@ -4,8 +4,6 @@ PyYAML's own constructor reads YAML 1.1 and accepts duplicate keys, so only its 
 the installed wheel has it, from which LinuxKit's reader was ported.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping

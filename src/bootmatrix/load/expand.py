@@ -1,7 +1,5 @@
 """Expansion of a matrix into cells, before exclusions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType

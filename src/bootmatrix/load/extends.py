@@ -1,7 +1,5 @@
 """Profiles that share definitions: `extends:`, and `flavour:` of kernels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

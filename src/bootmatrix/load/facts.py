@@ -1,7 +1,5 @@
 """Choice of machines and kernels by facts, and by containers' limits."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Resolution of image names: folders, shipped, registries, overrides."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path

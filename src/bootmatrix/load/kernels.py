@@ -1,7 +1,5 @@
 """Custom kernels: `kernels.yml`, written by `bootmatrix kernels add`."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

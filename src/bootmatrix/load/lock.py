@@ -1,7 +1,5 @@
 """JSON that users keep, made for readable diffs: locks, known results."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Matrices: `*.matrix.yml`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec

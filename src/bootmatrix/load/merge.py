@@ -1,7 +1,5 @@
 """Merging of specs as `linuxkit build` does: `a.yml+b.yml`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path

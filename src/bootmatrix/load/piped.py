@@ -3,8 +3,6 @@
 It is read at once and kept under a name in the current folder, from which its relative names are resolved.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Profiles: `arch/<name>.yml`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Template of a new profile: a board that extends a known one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import yaml

@@ -1,7 +1,5 @@
 """QEMU arguments of users that reach no host, and change no evidence."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping

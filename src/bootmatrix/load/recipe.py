@@ -1,7 +1,5 @@
 """Images made from packages (`build.yml`), and their lookup by reference."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from pathlib import Path, PurePosixPath

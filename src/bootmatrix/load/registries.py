@@ -1,7 +1,5 @@
 """Registry settings: `registries.yml`, or BOOTMATRIX_REGISTRIES."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

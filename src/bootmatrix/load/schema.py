@@ -1,7 +1,5 @@
 """JSON Schemas of people's files, generated from the model, for editors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from bootmatrix.load.extends import EXTENDS, FLAVOUR

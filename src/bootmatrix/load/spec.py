@@ -1,7 +1,5 @@
 """Specs: LinuxKit's YAML."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """Validation of documents against the model, with errors in plain words."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import types

@@ -3,8 +3,6 @@
 All text that is not chosen here is marked: it may be of a guest, of what is tested, or of a run from elsewhere.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any

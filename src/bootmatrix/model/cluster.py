@@ -1,7 +1,5 @@
 """Machines elsewhere: clusters by SSH, Slurm or Dask, and clouds."""
 
-from __future__ import annotations
-
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator

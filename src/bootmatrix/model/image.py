@@ -1,7 +1,5 @@
 """Images made from packages (`build.yml`), and images as they come out."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints

@@ -1,7 +1,5 @@
 """Files that users keep: locks, and known results by machine."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import StringConstraints

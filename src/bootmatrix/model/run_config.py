@@ -3,8 +3,6 @@
 Plain dataclasses, as they hold paths and are pickled, never written as JSON.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Specs: LinuxKit's YAML and prebuilt guests."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

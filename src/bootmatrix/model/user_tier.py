@@ -1,7 +1,5 @@
 """The user tier: programs on the host's kernel, by qemu-user."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from bootmatrix.model.base import Model

@@ -1,7 +1,5 @@
 """Verdicts, their evidence, and the findings that prevent a pass."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal

@@ -1,7 +1,5 @@
 """Reports of tests in guests: whose fault it was, the cell, the console."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -4,8 +4,6 @@ Version 2 is used where its controllers are on, else version 1. Where this user 
 limits of the sandbox. A group is locked while in use; an unlocked group is a leftover of a killed process.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import secrets

@@ -1,7 +1,5 @@
 """QEMU's arguments for a machine and a bootable. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

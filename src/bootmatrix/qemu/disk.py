@@ -1,7 +1,5 @@
 """Disks that guests write to: copies of prebuilt guests' own, and empty ones."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess

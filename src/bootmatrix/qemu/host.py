@@ -1,7 +1,5 @@
 """Measured capacity and use of the host."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """QEMU's monitor (QMP), through QEMU's own client library. No event is lost."""
 
-from __future__ import annotations
-
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping

@@ -5,8 +5,6 @@ IPv4 to a public address passes, all else is dropped. So a guest reaches neither
 network, whatever is routed there.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import os

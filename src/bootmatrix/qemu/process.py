@@ -1,7 +1,5 @@
 """QEMU as a child process that never outlives us."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

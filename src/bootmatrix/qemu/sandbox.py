@@ -1,7 +1,5 @@
 """The sandbox of QEMU against guests that break out; see docs/security.md."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import resource

@@ -1,7 +1,5 @@
 """Check machine types and CPU models of the installed QEMU before any download."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from contextlib import suppress

@@ -4,8 +4,6 @@ After a suspension the guest's clock jumps: its own limits may expire at once, a
 does not count against limits, and later faults are not blamed on the guest: see judge/termination.py.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress

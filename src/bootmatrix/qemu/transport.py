@@ -1,7 +1,5 @@
 """Transport between bootmatrix and QEMU: sockets, and pipes for the console."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable, Iterator

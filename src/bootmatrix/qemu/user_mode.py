@@ -4,8 +4,6 @@ Everything runs in namespaces of our own, made by bubblewrap without root. The k
 calls.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import secrets

@@ -1,7 +1,5 @@
 """The QEMU that the host has."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Report of a kernel bisection: a page beside the run's own and a terminal table."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

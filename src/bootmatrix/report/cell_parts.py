@@ -1,7 +1,5 @@
 """Parts of a cell's view: evidence, phases, sub-results, files, inputs. Pure."""
 
-from __future__ import annotations
-
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence

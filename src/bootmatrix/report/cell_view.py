@@ -1,7 +1,5 @@
 """View of one cell. Pure, except for its console, and kernels.yml's place."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping

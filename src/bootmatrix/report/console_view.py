@@ -1,7 +1,5 @@
 """Excerpts of a console: numbered, sanitized lines. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

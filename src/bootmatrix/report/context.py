@@ -1,7 +1,5 @@
 """Input of the report forms."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -6,8 +6,6 @@ A value, or a pair of values, explains a failure if all cells with it fail and a
 Where two tests fail in different cells, each of them is explained by itself.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Headline of a report. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """Histories and comparisons as terminal lines. Pure and quick to import."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from bootmatrix.history.reference import now

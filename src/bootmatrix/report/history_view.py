@@ -1,7 +1,5 @@
 """A cell's history: marks, a sparkline, changes. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Index of all runs, `reports/index.html`, rewritten by each run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -8,8 +8,6 @@ CI systems limit the file's size (GitLab: 30 MB).
 Readers split a class name at its dots (Jenkins: package and class), so that names have none but ours.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Markdown table of results, for docs/architectures.md."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """Notes beside verdicts: lost files, lost time, tiers. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from bootmatrix.model import Record, Verdict

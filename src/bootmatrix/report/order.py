@@ -1,7 +1,5 @@
 """Symbols and sort orders shared by all report forms."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from bootmatrix.model import Cell, Record, Verdict

@@ -1,7 +1,5 @@
 """The tested product in words: names, versions, digests, changes. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

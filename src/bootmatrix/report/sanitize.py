@@ -3,8 +3,6 @@
 Escape sequences are removed; other control characters become visible replacements.
 """
 
-from __future__ import annotations
-
 import re
 
 _SEQUENCES = re.compile(

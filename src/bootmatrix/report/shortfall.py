@@ -1,7 +1,5 @@
 """Reasons other than verdicts that keep a run from success. Pure."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from bootmatrix.model import Run, Verdict

@@ -1,7 +1,5 @@
 """Markdown summary of a CI system's step."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

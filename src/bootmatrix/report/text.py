@@ -1,7 +1,5 @@
 """Terminal report, for rich."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Human-readable numbers and natural sort order. Quick to import."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, date, datetime
 

@@ -1,7 +1,5 @@
 """View of a run for the reports: plain, ordered, sanitized values."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

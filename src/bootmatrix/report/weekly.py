@@ -1,7 +1,5 @@
 """Trends by week and architecture, for the index page."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

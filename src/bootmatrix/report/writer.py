@@ -1,7 +1,5 @@
 """Writer of reports and cell pages; loads all that a run's end needs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Locks of runs: the writer of a run holds its first file. Quick to import."""
 
-from __future__ import annotations
-
 import fcntl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """The host of a run, as far as it may affect results."""
 
-from __future__ import annotations
-
 import os
 import platform
 import tempfile

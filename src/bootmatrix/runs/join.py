@@ -1,7 +1,5 @@
 """Folders of cells from several runs, joined in the folder of a new run."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Mapping

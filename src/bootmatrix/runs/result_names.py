@@ -1,7 +1,5 @@
 """Files that guests leave: their names, and how to open them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePath

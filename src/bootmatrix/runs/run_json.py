@@ -8,8 +8,6 @@
 JSON with other line breaks, as an editor may write it, is read at once.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress

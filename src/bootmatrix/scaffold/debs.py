@@ -1,7 +1,5 @@
 """Local packages to try, by architecture, and the services in them."""
 
-from __future__ import annotations
-
 import glob
 import shlex
 import shutil

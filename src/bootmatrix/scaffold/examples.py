@@ -1,7 +1,5 @@
 """The project of `bootmatrix new`: spec, images, matrix, CI files."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The project of `kernel-test`: spec, recipe, matrix, kernels.yml."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Programs to try: which architectures their files are for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

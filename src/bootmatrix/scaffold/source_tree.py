@@ -1,7 +1,5 @@
 """Copies of source trees, without what .gitignore names, within limits."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat

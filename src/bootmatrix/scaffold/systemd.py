@@ -1,7 +1,5 @@
 """A trial started by systemd: a package's unit must stay active."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Things that users try: a folder, a program, packages, an image, or none."""
 
-from __future__ import annotations
-
 import re
 import stat
 import tarfile

@@ -1,7 +1,5 @@
 """The project of `bootmatrix try`: spec, image recipe and matrix of a thing."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

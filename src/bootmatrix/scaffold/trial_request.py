@@ -1,7 +1,5 @@
 """The request of `bootmatrix try`, and its checks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

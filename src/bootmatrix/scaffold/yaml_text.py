@@ -1,7 +1,5 @@
 """YAML for people: comments, editors' line, short lists in a line."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Consistency check of a run's files before its sign-off."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bootmatrix.errors import InputError

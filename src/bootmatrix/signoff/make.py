@@ -1,7 +1,5 @@
 """Creation of a sign-off in the run's folder."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Manifest: the SHA-256 of all files of a run, readable by `sha256sum --check`."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

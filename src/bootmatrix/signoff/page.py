@@ -1,7 +1,5 @@
 """Printable page of a sign-off: HTML, and PDF by an installed browser."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

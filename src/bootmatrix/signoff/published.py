@@ -1,7 +1,5 @@
 """A sign-off as an artifact of a registry, which refers to the tested image."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

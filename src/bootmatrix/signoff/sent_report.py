@@ -3,8 +3,6 @@
 The attestation has the digest of the report without its last line, and that line is the attestation.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -3,8 +3,6 @@
 https://github.com/in-toto/attestation: spec/v1/statement.md, spec/predicates/test-result.md
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

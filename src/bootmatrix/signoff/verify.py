@@ -1,7 +1,5 @@
 """Verification of a run and its sign-off against the attestation."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Snapshots in the cache, across runs: atomic, bounded, evicted by last use."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Individual state of a copy: disk, random numbers, time and MAC address."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import time

@@ -1,7 +1,5 @@
 """Snapshots shared by a run's copies, booted once or cached."""
 
-from __future__ import annotations
-
 import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable

@@ -10,8 +10,6 @@ On disk it is one file:
     SHA-256 of all before
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -3,8 +3,6 @@
 A template's output counts for no cell: it has no nonce, and its messages are not kept.
 """
 
-from __future__ import annotations
-
 import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Network distance of hosts: this machine, its link, a private network, public."""
 
-from __future__ import annotations
-
 import re
 import socket
 from enum import IntEnum

@@ -5,8 +5,6 @@ against the origin's address: a public origin never leads to a private network, 
 its link.
 """
 
-from __future__ import annotations
-
 import re
 import socket
 import ssl

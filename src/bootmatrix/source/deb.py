@@ -4,8 +4,6 @@ Nothing in a package is run. Packages are untrusted: input, memory and time are 
 archives loops for ever on a negative size, so it is not used.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import tarfile

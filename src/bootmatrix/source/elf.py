@@ -1,7 +1,5 @@
 """Headers of programs: architecture, loader and libraries (elf(5))."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice

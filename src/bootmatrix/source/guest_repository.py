@@ -1,7 +1,5 @@
 """The archive as a guest sees it by HTTP: signed indexes, packages."""
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Sequence

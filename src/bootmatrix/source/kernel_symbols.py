@@ -1,7 +1,5 @@
 """Symbols of a kernel: System.map, and vmlinux with its debugging information."""
 
-from __future__ import annotations
-
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator

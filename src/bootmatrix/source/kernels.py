@@ -4,8 +4,6 @@ Up to 6.12, `linux-image-<release>` holds the whole kernel. From 7.x on it is a 
 versions of the packages with the kernel (`linux-binary-*`), its modules and its configuration (`linux-base-*`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

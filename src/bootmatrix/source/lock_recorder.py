@@ -1,7 +1,5 @@
 """Record what is used of the archive as a lock, and resolve packages in a lock."""
 
-from __future__ import annotations
-
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Limits on the pace of downloads: a least rate, and a total time."""
 
-from __future__ import annotations
-
 import os
 import time
 from dataclasses import dataclass, field

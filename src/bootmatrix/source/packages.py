@@ -3,8 +3,6 @@
 The reduced lists are kept in the store.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import lzma

@@ -4,8 +4,6 @@ apt reads them in half of the time, which counts under emulation. They are not s
 that they are made of, and the guest gets them from the host.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import defaultdict

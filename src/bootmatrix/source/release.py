@@ -1,7 +1,5 @@
 """A suite's InRelease file: the signed list of its indexes and their digests."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

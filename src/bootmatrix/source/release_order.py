@@ -1,7 +1,5 @@
 """Detect rollback: remember the newest release of each suite."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Dependency resolution of packages."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence

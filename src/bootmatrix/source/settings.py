@@ -1,7 +1,5 @@
 """Address and trust of the archive: arguments, environment and the host's apt."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -3,8 +3,6 @@
 Verified InRelease files are kept for a day.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

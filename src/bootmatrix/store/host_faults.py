@@ -1,7 +1,5 @@
 """Faults of the file system that holds the cache, as errors with a hint."""
 
-from __future__ import annotations
-
 import errno
 import grp
 import os

@@ -1,7 +1,5 @@
 """Files and folders that are locked while their process lives."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

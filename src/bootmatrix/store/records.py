@@ -1,7 +1,5 @@
 """Records of the store: how values become bytes, and who keeps them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

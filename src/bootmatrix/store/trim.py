@@ -4,8 +4,6 @@ A removed file is fetched or built again when it is needed. Files that were used
 processes use the cache, since a guest may be about to open them.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re

@@ -1,7 +1,5 @@
 """Cells worth most within a time: new, failed, flaky, changed, old."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Parts of a plan: cells by patterns of ids, and shards of like length."""
 
-from __future__ import annotations
-
 import heapq
 import re
 from collections.abc import Collection, Mapping, Sequence

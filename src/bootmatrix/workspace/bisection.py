@@ -1,7 +1,5 @@
 """A search for the first kernel with another verdict, kept as a run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Choice of a plan's part: pattern, failures, shard, budget."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

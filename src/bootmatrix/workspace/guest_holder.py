@@ -1,7 +1,5 @@
 """Holds a run's first failed guest for commands of other processes."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """A guest with an agent: its boot in the background, and its end."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator

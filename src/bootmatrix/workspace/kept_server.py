@@ -1,7 +1,5 @@
 """The process that owns a kept guest, and runs commands of other processes in it."""
 
-from __future__ import annotations
-
 import json
 import os
 import select

@@ -1,7 +1,5 @@
 """Notes of a plan: what cached kernels of its cells lack."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """A build tree's kernels, and the project that tests them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

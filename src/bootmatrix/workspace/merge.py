@@ -1,7 +1,5 @@
 """Several runs merged into one: shards, hosts, and repetitions of failed cells."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

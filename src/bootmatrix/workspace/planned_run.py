@@ -1,7 +1,5 @@
 """A planned run: cells, configuration, and existing records."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run under way: executor and writer together, then its reports."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import shlex

@@ -1,7 +1,5 @@
 """Selection of cells beside the files, and the matrix that it makes of them."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

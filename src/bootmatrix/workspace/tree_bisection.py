@@ -1,7 +1,5 @@
 """A search of a kernel's git tree for a commit, kept as a run."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """A trial: a thing's project, in the cache or a folder, and its run."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

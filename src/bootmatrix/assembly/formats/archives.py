@@ -1,7 +1,5 @@
 """Formats that are archives of the root, or of kernel and initrd."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

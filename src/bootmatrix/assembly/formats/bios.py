@@ -1,7 +1,5 @@
 """CDs and disks for a BIOS: ISOLINUX, on a CD that is also a disk (isohybrid)."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files of a board's SD card, without the vendor's non-free firmware."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bootmatrix.assembly.formats import Format

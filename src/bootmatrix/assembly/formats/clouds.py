@@ -1,7 +1,5 @@
 """Disk formats of clouds and hypervisors. Random IDs are replaced by digests."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import struct

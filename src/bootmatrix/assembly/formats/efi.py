@@ -1,7 +1,5 @@
 """Disks and CDs for UEFI, with one program of kernel, initrd and command line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bootmatrix.assembly.formats import Format

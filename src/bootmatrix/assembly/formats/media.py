@@ -1,7 +1,5 @@
 """Common parts of disks and CDs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

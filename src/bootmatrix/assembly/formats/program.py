@@ -3,8 +3,6 @@
 Sections are appended to a PE file by its specification; available PE libraries do not stream them.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The root as a disk, and a small initrd with the drivers that finds it."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass

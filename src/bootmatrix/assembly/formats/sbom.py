@@ -3,8 +3,6 @@
 https://spdx.github.io/spdx-spec/v2.3
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Common source of all output formats, with a cache of built files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import uuid

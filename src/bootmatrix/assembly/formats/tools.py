@@ -3,8 +3,6 @@
 A missing program is reported with its package.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Contents of images and specs for the record: packages, files and whole images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 
 from bootmatrix.assembly.image.packages import LocalDeb

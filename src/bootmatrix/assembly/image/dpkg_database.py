@@ -3,8 +3,6 @@
 The packages are in the state `unpacked`: `dpkg --configure -a` in a guest then runs their scripts.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Shared libraries of an image that none of its programs links."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """OCI configurations and manifests of images made here (image-spec)."""
 
-from __future__ import annotations
-
 import json
 import tarfile
 from collections.abc import Sequence

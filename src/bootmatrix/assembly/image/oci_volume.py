@@ -1,7 +1,5 @@
 """Volumes of `format: oci`: an OCI layout of an image, for some platforms or all."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

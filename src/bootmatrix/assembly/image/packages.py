@@ -1,7 +1,5 @@
 """Packages of an image: local ones, named ones, and their dependencies."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

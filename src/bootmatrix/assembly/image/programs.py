@@ -5,8 +5,6 @@ loader or libraries, fails there with a message that misleads: `no such file or 
 to the guest.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import posixpath

@@ -1,7 +1,5 @@
 """Files that a recipe adds besides packages, and files that it removes."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Image files as a root: no build leftovers, files of a running system."""
 
-from __future__ import annotations
-
 from bootmatrix.assembly.tree import Tree, directory, symlink, text_file
 
 LEFT_OUT = (".dockerenv", "Dockerfile", "dev/console", "etc/hostname")

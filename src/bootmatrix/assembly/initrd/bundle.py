@@ -9,8 +9,6 @@ etc/bootmatrix/configs/SECTION/FOLDER.json  the runtime's configuration, if it d
 etc/bootmatrix/roots                      roots on disks: serial number, path, `rw` if something is written there
 """
 
-from __future__ import annotations
-
 import json
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

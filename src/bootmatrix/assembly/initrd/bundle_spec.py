@@ -1,7 +1,5 @@
 """Containers of a spec with their images and settings, and their needs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath

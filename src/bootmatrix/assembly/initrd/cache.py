@@ -1,7 +1,5 @@
 """Initrds joined from cached segments: the guest's root, a kernel's modules."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Source: the kernel's driver-api/early-userspace/buffer-format.rst.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain

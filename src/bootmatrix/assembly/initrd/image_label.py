@@ -4,8 +4,6 @@ An image is third-party. Its label may configure its own container, but not the 
 containers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Memory that a guest needs for its unpacked initrd."""
 
-from __future__ import annotations
-
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Bootable, Machine
 

@@ -1,7 +1,5 @@
 """Protection of our init: no spec and no init image replaces its files."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath

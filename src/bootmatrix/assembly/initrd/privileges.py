@@ -1,7 +1,5 @@
 """Privileges of containers: default restrictions, and those that a spec lifts."""
 
-from __future__ import annotations
-
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

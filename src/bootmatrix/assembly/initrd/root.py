@@ -1,7 +1,5 @@
 """The guest's root: init images, volumes, containers, files, and init's settings."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 

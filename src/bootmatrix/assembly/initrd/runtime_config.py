@@ -1,7 +1,5 @@
 """OCI runtime configurations (runtime-spec: config.json), as in LinuxKit."""
 
-from __future__ import annotations
-
 import json
 import posixpath
 import re

@@ -1,7 +1,5 @@
 """Segments of initrds: kernel modules, a shell; packing for old kernels."""
 
-from __future__ import annotations
-
 import json
 import re
 import zlib

@@ -1,7 +1,5 @@
 """Volumes: guest folders shared by containers, at LinuxKit's paths."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from bootmatrix.assembly.image.builder import image_tree

@@ -4,8 +4,6 @@ Most specs bind folders of their own, and need none. Init creates it (docs/guest
 file:
 """
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Custom kernels: imported from any supported form, and identified by digests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path

@@ -3,8 +3,6 @@
 Unpackers are slow under emulation. The conversion is done once, and every guest starts faster.
 """
 
-from __future__ import annotations
-
 import lzma
 import re
 import struct

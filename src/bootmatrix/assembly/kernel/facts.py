@@ -1,7 +1,5 @@
 """Facts of a kernel's configuration, such as page size and address width."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 

@@ -3,8 +3,6 @@
 Sources: the Devicetree Specification, chapter 5; U-Boot's doc/usage/fit/source_file_format.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 

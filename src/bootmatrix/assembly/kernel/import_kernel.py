@@ -1,7 +1,5 @@
 """Import of custom kernels into the store, from any supported form."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

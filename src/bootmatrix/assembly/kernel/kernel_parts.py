@@ -1,7 +1,5 @@
 """Selection of a kernel's files from everything it comes with."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

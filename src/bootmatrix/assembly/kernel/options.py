@@ -1,7 +1,5 @@
 """Options of a kernel's configuration that guests need (options.toml)."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence

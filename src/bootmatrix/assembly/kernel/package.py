@@ -1,7 +1,5 @@
 """Files of a kernel's packages: kernel, configuration, device trees and modules."""
 
-from __future__ import annotations
-
 import json
 import lzma
 import re

@@ -1,7 +1,5 @@
 """Properties of a kernel file: form, release, configuration."""
 
-from __future__ import annotations
-
 import lzma
 import re
 import struct

@@ -4,8 +4,6 @@ Sources: Linux's scripts/Makefile.lib and drivers/firmware/efi/libstub/zboot-hea
 doc/usage/fit; the UAPI group's Unified Kernel Image; lz4_Frame_format.md; Android's boot_img_hdr.
 """
 
-from __future__ import annotations
-
 import bz2
 import io
 import lzma

@@ -1,7 +1,5 @@
 """A guest in which an image is prepared: its boot, commands, and tree."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress

@@ -1,7 +1,5 @@
 """A guest's tree by its hostile agent, and the difference as a layer."""
 
-from __future__ import annotations
-
 import stat
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """Options of all commands. Imports nothing that only the commands need."""
 
-from __future__ import annotations
-
 from bootmatrix.cli.parsers import ci, clouds, files, guests, kernel_test, results, running, trial, upkeep
 
 ADDERS = {

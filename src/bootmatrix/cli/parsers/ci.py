@@ -1,7 +1,5 @@
 """Options of the commands for CI systems."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bootmatrix.cli.arguments import BASELINE, RUN_HELP, Commands, add_command, add_shared, option

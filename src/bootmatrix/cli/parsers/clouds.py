@@ -1,7 +1,5 @@
 """Options of the commands for other places: push, cloud, cost, hosts."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Options of commands on files of users, and on the host."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bootmatrix.cli.arguments import NAMES, REPEATED, RUNNING, SOURCES, Commands, add_command, add_shared, names, option

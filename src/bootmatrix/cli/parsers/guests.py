@@ -1,7 +1,5 @@
 """Options of commands with a running guest: exec, shell, cp, forward, guests."""
 
-from __future__ import annotations
-
 import argparse
 
 from bootmatrix.cli.arguments import REPEATED, Commands, add_command, add_shared, option

@@ -1,7 +1,5 @@
 """Options of `kernel-test`."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

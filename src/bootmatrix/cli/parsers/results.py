@@ -1,7 +1,5 @@
 """Options of commands on runs that are saved."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

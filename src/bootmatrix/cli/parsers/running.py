@@ -1,7 +1,5 @@
 """Options of commands that boot or prepare guests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bootmatrix.cli.arguments import (

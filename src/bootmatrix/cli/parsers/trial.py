@@ -1,7 +1,5 @@
 """Options of `try`, `new` and `completion`."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Options of the commands that look after runs and the cache."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A worker's artefacts: fetched once, verified, kept in a bounded store."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Bundles: a cell's record with its files, as one tar."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """The cluster of a run: scheduler, workers and files, start to end."""
 
-from __future__ import annotations
-
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator

@@ -3,8 +3,6 @@
 The channel is a leash: a worker whose input ends, or is silent for too long, stops its guests and ends.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

@@ -1,7 +1,5 @@
 """Files by a shared folder or object store (fsspec)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol

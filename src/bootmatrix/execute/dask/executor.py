@@ -1,7 +1,5 @@
 """The executor `dask`: cells prepared here, run on a cluster's workers."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import shutil

@@ -1,7 +1,5 @@
 """The workers that the scheduler knows, and the hosts that are expected."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

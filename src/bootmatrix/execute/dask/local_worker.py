@@ -1,7 +1,5 @@
 """A worker process on this host, which ends with the run."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """A worker's offer, and the match of a cell's needs with it."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -1,7 +1,5 @@
 """Placement: a cell goes to the able worker with the most room."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass

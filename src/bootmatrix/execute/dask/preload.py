@@ -5,8 +5,6 @@
 The file that BOOTMATRIX_WORKER names has the worker's settings (model/remote.py), as JSON.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from contextlib import AsyncExitStack

@@ -1,7 +1,5 @@
 """A worker process and its control channel, wherever it runs."""
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 import time

@@ -1,7 +1,5 @@
 """Keys of one run's cluster, and Dask's configuration."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime

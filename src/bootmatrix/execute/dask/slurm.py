@@ -1,7 +1,5 @@
 """Workers as Slurm's jobs by dask-jobqueue: none until cells wait."""
 
-from __future__ import annotations
-
 import math
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """The one function that Dask calls: a cell in, JSON in, JSON out."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -3,8 +3,6 @@
 Its settings come on standard input (model/remote.py). When its input ends, it stops its guests and ends.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A README's badge (SVG); grey when the run is old or unfinished."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from xml.sax.saxutils import escape
 

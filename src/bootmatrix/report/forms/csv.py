@@ -1,7 +1,5 @@
 """CSV report: one row per cell, including cells without a verdict."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterator

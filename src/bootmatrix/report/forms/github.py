@@ -1,7 +1,5 @@
 """GitHub's workflow commands: annotations on the lines of specs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """HTML report in one file."""
 
-from __future__ import annotations
-
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.html import render_html
 from bootmatrix.report.view import view_run

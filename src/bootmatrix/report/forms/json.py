@@ -1,7 +1,5 @@
 """JSON report: run.json, described by `bootmatrix schema run`."""
 
-from __future__ import annotations
-
 import re
 
 from bootmatrix.report.context import ReportContext

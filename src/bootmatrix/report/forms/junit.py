@@ -1,7 +1,5 @@
 """JUnit XML report."""
 
-from __future__ import annotations
-
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.junit import render_junit
 

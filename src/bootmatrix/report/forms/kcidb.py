@@ -4,8 +4,6 @@ A kernel's version is a checkout, a kernel for an architecture is a build, a cel
 Cells of the user tier are left out, as they test no kernel. An expected failure stays a failure: `misc` has its reason.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

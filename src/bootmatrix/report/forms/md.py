@@ -1,7 +1,5 @@
 """Markdown report (GitHub's), for a pull request or a CI summary."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 

@@ -3,8 +3,6 @@
 Written by prometheus_client, the format's reference implementation.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime

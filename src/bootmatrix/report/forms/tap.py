@@ -3,8 +3,6 @@
 https://testanything.org/tap-version-14-specification.html
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 

@@ -6,8 +6,6 @@ tier 3   does not pass, as the matrix expects
 none     does not pass, or was not tried
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from bootmatrix.history.trend import is_pass

@@ -3,8 +3,6 @@
 The prefix of a reference such as `oci:FOLDER` is the name of the plug-in.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

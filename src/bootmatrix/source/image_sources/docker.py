@@ -1,7 +1,5 @@
 """Images of registries: `docker://[REGISTRY/]REPOSITORY[:TAG][@sha256:DIGEST]`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bootmatrix.model import ImageSource, StoredImage

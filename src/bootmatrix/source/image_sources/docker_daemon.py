@@ -1,7 +1,5 @@
 """Images of a Docker engine, or of podman: `docker-daemon:NAME`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Images in files: OCI layouts as folders or archives, and `docker save`."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """References to files and folders: `KIND:PATH`, optionally with an image's name."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

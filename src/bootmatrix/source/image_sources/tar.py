@@ -1,7 +1,5 @@
 """Tar archives of a root file system: `tar:FILE`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

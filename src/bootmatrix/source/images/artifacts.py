@@ -4,8 +4,6 @@ Sources: opencontainers/image-spec (manifest.md, "Guidelines for Artifact Usage"
 attestation storage (docs/attestations/attestation-storage.md), cosign's signature specification (SIGNATURE_SPEC.md).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

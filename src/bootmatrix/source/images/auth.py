@@ -1,7 +1,5 @@
 """Authentication at a registry: by password, or by a token of its token server."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Generator

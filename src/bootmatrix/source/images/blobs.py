@@ -1,7 +1,5 @@
 """Blobs of images: descriptors, locations, and strictly parsed JSON documents."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

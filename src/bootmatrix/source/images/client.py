@@ -1,7 +1,5 @@
 """HTTP client of one repository of a registry."""
 
-from __future__ import annotations
-
 import httpx
 
 from bootmatrix.errors import UntrustedError

@@ -1,7 +1,5 @@
 """Credentials of registries: Docker's config.json and its credential helpers."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -3,8 +3,6 @@
 A module of its own, as the library is slow to import.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

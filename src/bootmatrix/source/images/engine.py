@@ -4,8 +4,6 @@ An image is saved as a tar archive, or built first. DOCKER_HOST selects the engi
 /var/run/docker.sock. Docker's own client library supports all transports: sockets, TLS, ssh.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Images from any source, whole in the store."""
 
-from __future__ import annotations
-
 from bootmatrix.model import ImageSource, StoredImage
 from bootmatrix.progress import Observer
 from bootmatrix.source import image_sources

@@ -3,8 +3,6 @@
 The image has /kernel, and /kernel.tar with modules and device trees.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from pathlib import Path

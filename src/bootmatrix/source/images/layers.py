@@ -1,7 +1,5 @@
 """Unpack layers of images once into tar files in the store, bounded and verified."""
 
-from __future__ import annotations
-
 from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError, UntrustedError

@@ -3,8 +3,6 @@
 The format is image-layout.md of opencontainers/image-spec. An archive may be compressed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tarfile

@@ -1,7 +1,5 @@
 """Choose an index's image for a platform (image-spec, image-index.md)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any

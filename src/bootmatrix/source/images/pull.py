@@ -1,7 +1,5 @@
 """Import an image from its index or manifest into the store, for every source."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

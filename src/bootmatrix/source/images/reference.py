@@ -1,7 +1,5 @@
 """Names of images in registries, with Docker's defaults (distribution/reference)."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

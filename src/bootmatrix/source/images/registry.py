@@ -4,8 +4,6 @@ It implements the OCI distribution protocol (Docker's version 2). The clients on
 resume broken blobs nor check all digests and sizes. So this is a small client on top of the downloader of packages.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

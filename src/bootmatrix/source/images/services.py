@@ -1,7 +1,5 @@
 """Services shared by image sources: store, registries, engine, cached images."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Sources: RFC 9110, RFC 6750, distribution/auth.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

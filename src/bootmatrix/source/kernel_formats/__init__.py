@@ -1,7 +1,5 @@
 """Formats of kernels: plug-ins of `bootmatrix.kernel_formats`."""
 
-from __future__ import annotations
-
 from bootmatrix import plugins
 from bootmatrix.source.kernel_formats.member import KernelFormat, Member
 

@@ -4,8 +4,6 @@ It is a sequence of gzip streams, with the signature, the control data and the f
 are read from the last of them only: nothing vouches for what the first one has.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress

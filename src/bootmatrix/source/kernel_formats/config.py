@@ -1,7 +1,5 @@
 """A kernel's configuration, named beside a kernel without one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

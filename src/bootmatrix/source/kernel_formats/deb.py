@@ -1,7 +1,5 @@
 """A Debian package of a kernel, as made by `make bindeb-pkg` and Debian."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

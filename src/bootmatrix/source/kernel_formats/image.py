@@ -3,8 +3,6 @@
 Which one it is, its bytes tell, by data of the profiles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

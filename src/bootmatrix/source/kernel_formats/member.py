@@ -1,7 +1,5 @@
 """The protocol of kernel formats, and the files that they yield."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 lib/modules/<release> is below it or above it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The image has /kernel, and /kernel.tar with modules and device trees. It is an O
 image-layout.md) as a folder or a tar archive, or an archive of `docker save`.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ The format is rpm.org's version 4. Only the length of the headers is needed, so 
 unpacks archives of any size into memory, so it is unsuitable for untrusted packages.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from pathlib import Path

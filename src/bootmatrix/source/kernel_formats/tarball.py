@@ -3,8 +3,6 @@
 It is from `make tar-pkg` or alike, or a pacman package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast

@@ -1,7 +1,5 @@
 """A kernel's build tree after `make`, with the modules of modules.order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 It has the kernel image, `config`, `metadata.json`, and tar archives of modules and device trees.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

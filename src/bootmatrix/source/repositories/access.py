@@ -1,7 +1,5 @@
 """A format's access to network, cache and keys, and its values."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -3,8 +3,6 @@
 Sources: apk-tools' apk-package(5) and apk-repositories(5). A repository is the folder of one architecture.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import gzip

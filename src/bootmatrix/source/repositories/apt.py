@@ -1,7 +1,5 @@
 """apt repositories as the Debian archive's: `ADDRESS SUITE`."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

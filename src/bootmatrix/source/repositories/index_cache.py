@@ -1,7 +1,5 @@
 """Small signed indexes of repositories, kept for a day as the archive's are."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

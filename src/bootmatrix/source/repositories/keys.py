@@ -1,7 +1,5 @@
 """Keys of repositories: files of a package of the Debian archive, or of the user."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Source: pacman's repo-add(8) and its database format. A repository is `FOLDER NAME`, for FOLDER/NAME.db.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -1,7 +1,5 @@
 """rpm-md repositories (createrepo_c): repomd.xml, primary.xml, RPMs."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Source: rpm.org's reference manual, package format version 4. Old packages have one signature of header and files.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import struct

@@ -1,7 +1,5 @@
 """XML of rpm-md repositories, as streams by expat, without a DTD."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """RSA signatures of apk indexes, apart: cryptography imports slowly."""
 
-from __future__ import annotations
-
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa

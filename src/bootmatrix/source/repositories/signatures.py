@@ -1,7 +1,5 @@
 """OpenPGP signatures of repositories: detached ones, checked by gpgv."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

@@ -1,7 +1,5 @@
 """Old kernels, by a service that keeps all states of an archive."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Order of package versions in rpm, pacman and apk."""
 
-from __future__ import annotations
-
 import re
 from functools import cmp_to_key
 from itertools import zip_longest

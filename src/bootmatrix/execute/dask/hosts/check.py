@@ -1,7 +1,5 @@
 """A check of hosts: reached, worker started, clock, a guest booted."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace

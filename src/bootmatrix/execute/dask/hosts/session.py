@@ -1,7 +1,5 @@
 """A worker on a host: tool sent, ports forwarded both ways, held."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shlex

@@ -1,7 +1,5 @@
 """Supervision of hosts: one worker each, tried again if lost."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

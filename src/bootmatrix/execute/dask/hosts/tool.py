@@ -1,7 +1,5 @@
 """The tool as an archive: bootmatrix, and what a worker imports."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io
