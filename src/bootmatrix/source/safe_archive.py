@@ -53,17 +53,27 @@ FAULTS = (
 
 
 @contextmanager
-def open_tar(part: FileSlice, suffix: str, *, pax: bool = False) -> Iterator[tarfile.TarFile]:
-    """Open a compressed tar archive to be read once, in order.
-
-    `pax` permits extended headers.
+def open_tar(part: FileSlice, suffix: str) -> Iterator[tarfile.TarFile]:
+    """Open a compressed tar archive without extended headers, to be read once.
 
     Raises FAULTS if it is damaged, or a bomb; also while it is read.
     """
-    plain = cast(IO[bytes], Bounded(part, suffix))
-    archive_type = PaxArchive if pax else BoundedTarFile
-    with archive_type.open(fileobj=plain, mode="r|", bufsize=1 << 16, encoding="utf-8") as archive:
+    with _read_once(Bounded(part, suffix), BoundedTarFile) as archive:
         yield archive
+
+
+@contextmanager
+def open_packed_tar(file: BinaryIO, offset: int = 0, size: int | None = None) -> Iterator[tarfile.TarFile]:
+    """Open a tar archive of any compression in a part of a file, to be read once.
+
+    Raises FAULTS if it is damaged, or a bomb; also while it is read.
+    """
+    with _read_once(unpacking(file, offset, size), PaxArchive) as archive:
+        yield archive
+
+
+def _read_once(plain: Bounded, kind: type[BoundedTarFile]) -> BoundedTarFile:
+    return kind.open(fileobj=cast(IO[bytes], plain), mode="r|", bufsize=1 << 16, encoding="utf-8")
 
 
 class FileSlice(io.RawIOBase):
@@ -169,6 +179,13 @@ class Bounded:
         if self._total_bytes > UNPACKED_LIMIT_BYTES:
             raise DamagedArchive(f"it unpacks to more than {UNPACKED_LIMIT_BYTES >> 30} GiB")
         return data
+
+
+def unpacking(file: BinaryIO, offset: int = 0, size: int | None = None) -> Bounded:
+    """Return a part of a file, decompressed as its first bytes say."""
+    file.seek(offset)
+    suffix = suffix_of(file.read(MAGIC_BYTES))
+    return Bounded(FileSlice(file, offset, file.seek(0, io.SEEK_END) - offset if size is None else size), suffix)
 
 
 class BoundedTarInfo(tarfile.TarInfo):

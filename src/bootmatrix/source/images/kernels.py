@@ -6,11 +6,11 @@ The image has /kernel, and /kernel.tar with modules and device trees.
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Protocol
 
 from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar
-from bootmatrix.source.safe_archive import FileSlice, open_tar, suffix_of
+from bootmatrix.source.safe_archive import open_packed_tar
 
 KERNEL, TAR, DEVELOPMENT = "kernel", "kernel.tar", "kernel-dev.tar"
 NO_TAR = "none"
@@ -57,9 +57,7 @@ def kernel_members(files: dict[str, ImageFile], binary: str, tar: str, image: st
 
 def _of_archive(file: ImageFile, *, only_config: bool) -> Iterator[Member]:
     member = Member("archive", file.size, file.read)
-    data = member.read()
-    part = FileSlice(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
-    with open_tar(part, suffix_of(data[:6]), pax=True) as archive:
+    with open_packed_tar(io.BytesIO(member.read())) as archive:
         for packed in of_tar(archive):
             if not only_config or packed.path.endswith("/.config"):
                 yield packed

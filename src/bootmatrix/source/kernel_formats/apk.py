@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
-from bootmatrix.source.safe_archive import DamagedArchive, FileSlice, open_tar
+from bootmatrix.source.safe_archive import DamagedArchive, open_packed_tar
 
 DESCRIPTION = "an apk package"
 ORDER = 60
@@ -74,5 +74,5 @@ def _end_of_stream(file: BinaryIO, offset: int) -> int:
 def _members(path: Path) -> Iterator[Member]:
     with path.open("rb") as file:
         _, start = parts_of(file)
-        with open_tar(FileSlice(file, start, path.stat().st_size - start), ".gz", pax=True) as archive:
+        with open_packed_tar(file, start) as archive:
             yield from of_tar(archive)

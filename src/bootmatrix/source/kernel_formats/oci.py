@@ -7,14 +7,13 @@ image-layout.md) as a folder or a tar archive, or an archive of `docker save`.
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from bootmatrix.errors import BootmatrixError, UntrustedError
 from bootmatrix.source.images.blobs import BlobLocation, descriptors
 from bootmatrix.source.images.layout import DOCKER, INDEX, files_of, open_layout
 from bootmatrix.source.images.pull import manifest_for
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
-from bootmatrix.source.safe_archive import MAGIC_BYTES, DamagedArchive, FileSlice, open_tar, suffix_of
+from bootmatrix.source.safe_archive import DamagedArchive, open_packed_tar
 
 DESCRIPTION = "a container image"
 ORDER = 30
@@ -62,18 +61,14 @@ def _layer(sha256: str, place: BlobLocation) -> Iterator[Member]:
     digest = place.sha256()
     if digest != sha256:
         raise DamagedArchive(f"SHA-256 mismatch of the layer {sha256}: got {digest}")
-    with place.open() as stream:
-        suffix = suffix_of(stream.read(MAGIC_BYTES))
-        with open_tar(FileSlice(stream, place.offset, place.size_bytes), suffix, pax=True) as archive:
-            yield from _with_kernel_tar(of_tar(archive))
+    with place.open() as stream, open_packed_tar(stream, place.offset, place.size_bytes) as archive:
+        yield from _with_kernel_tar(of_tar(archive))
 
 
 def _with_kernel_tar(files: Iterator[Member]) -> Iterator[Member]:
     for file in files:
         if file.path == "kernel.tar":
-            data = file.read()
-            part = FileSlice(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
-            with open_tar(part, suffix_of(data[:MAGIC_BYTES]), pax=True) as archive:
+            with open_packed_tar(io.BytesIO(file.read())) as archive:
                 yield from of_tar(archive)
         else:
             yield file

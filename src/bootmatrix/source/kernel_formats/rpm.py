@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.source.kernel_formats.member import FILE_LIMIT_BYTES, Member, checked, starts_with
-from bootmatrix.source.safe_archive import MAGIC_BYTES, MAX_MEMBERS, Bounded, DamagedArchive, FileSlice, suffix_of
+from bootmatrix.source.safe_archive import MAX_MEMBERS, Bounded, DamagedArchive, unpacking
 
 DESCRIPTION = "an RPM package"
 ORDER = 50
@@ -41,12 +41,9 @@ def _members(path: Path) -> Iterator[Member]:
     with path.open("rb") as file:
         offset = _end_of_header(file, _LEAD_BYTES)
         offset = _end_of_header(file, -(-offset // 8) * 8)  # the signature is padded to eight bytes
-        left = path.stat().st_size - offset
-        if left <= 0:
+        if path.stat().st_size <= offset:
             raise DamagedArchive("truncated before its files")
-        file.seek(offset)
-        suffix = suffix_of(file.read(MAGIC_BYTES))
-        yield from _cpio(_Exact(Bounded(FileSlice(file, offset, left), suffix)))
+        yield from _cpio(_Exact(unpacking(file, offset)))
 
 
 def _end_of_header(file: BinaryIO, offset: int) -> int:

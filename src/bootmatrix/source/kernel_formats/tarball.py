@@ -5,11 +5,10 @@ It is from `make tar-pkg` or alike, or a pacman package.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar
-from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, FileSlice, open_tar, suffix_of
+from bootmatrix.source.safe_archive import FAULTS, open_packed_tar, unpacking
 
 DESCRIPTION = "a tar archive"
 ORDER = 70
@@ -24,9 +23,7 @@ def recognises(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as file:
-            suffix = suffix_of(file.read(MAGIC_BYTES))
-            plain = Bounded(FileSlice(file, 0, path.stat().st_size), suffix)
-            start = b""
+            plain, start = unpacking(file), b""
             while len(start) < _MAGIC_AT + len(_MAGIC) and (data := plain.read(512)):
                 start += data
     except FAULTS:
@@ -44,13 +41,11 @@ def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (pr
 
 
 def _members(path: Path) -> Iterator[Member]:
-    with path.open("rb") as file:
-        suffix = suffix_of(file.read(MAGIC_BYTES))
-        with open_tar(FileSlice(cast(BinaryIO, file), 0, path.stat().st_size), suffix, pax=True) as archive:
-            for member in of_tar(archive):
-                if member.path in _IMAGES:
-                    raise BuildError(
-                        f"{path} is a container image in a compressed archive",
-                        f"Name it docker-archive:{path.name} or oci-archive:{path.name}.",
-                    )
-                yield member
+    with path.open("rb") as file, open_packed_tar(file) as archive:
+        for member in of_tar(archive):
+            if member.path in _IMAGES:
+                raise BuildError(
+                    f"{path} is a container image in a compressed archive",
+                    f"Name it docker-archive:{path.name} or oci-archive:{path.name}.",
+                )
+            yield member

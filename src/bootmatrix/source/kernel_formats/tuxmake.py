@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bootmatrix.source.kernel_formats.member import Member, checked, of_file, of_tar
-from bootmatrix.source.safe_archive import MAGIC_BYTES, FileSlice, open_tar, suffix_of
+from bootmatrix.source.safe_archive import open_packed_tar
 
 DESCRIPTION = "a folder of tuxmake's"
 ORDER = 10
@@ -35,10 +35,8 @@ def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (pr
 
 
 def _archive(file: Path) -> Iterator[Member]:
-    with file.open("rb") as stream:
-        suffix = suffix_of(stream.read(MAGIC_BYTES))
-        with open_tar(FileSlice(stream, 0, file.stat().st_size), suffix, pax=True) as archive:
-            yield from of_tar(archive)
+    with file.open("rb") as stream, open_packed_tar(stream) as archive:
+        yield from of_tar(archive)
 
 
 def _matching_files(path: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from bootmatrix.errors import BuildError, NetworkError, UntrustedError
 from bootmatrix.source.kernel_formats.apk import VERSION_3, parts_of
@@ -25,7 +25,7 @@ from bootmatrix.source.repositories.access import (
     package_codec,
 )
 from bootmatrix.source.repositories.versions import version_key
-from bootmatrix.source.safe_archive import FAULTS, DamagedArchive, FileSlice, open_tar
+from bootmatrix.source.safe_archive import FAULTS, DamagedArchive, open_packed_tar
 
 PACKAGE_KIND = "apk"
 _FORMAT = 2
@@ -156,9 +156,7 @@ def _member(part: bytes, name: str) -> bytes:
 
 def _members(part: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield the small files of a stream, which lacks a tar archive's end."""
-    whole = part + _TAR_END
-    file = FileSlice(cast(BinaryIO, io.BytesIO(whole)), 0, len(whole))
-    with open_tar(file, ".gz", pax=True) as archive:
+    with open_packed_tar(io.BytesIO(part + _TAR_END)) as archive:
         for member in archive:
             if member.isreg() and member.size <= CONTROL_LIMIT_BYTES:
                 content = archive.extractfile(member)
@@ -167,8 +165,7 @@ def _members(part: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _index_text(data: bytes, url: str) -> str:
     for part in _parts_of(data, url)[1:]:
-        file = FileSlice(cast(BinaryIO, io.BytesIO(part)), 0, len(part))
-        with open_tar(file, ".gz", pax=True) as archive:
+        with open_packed_tar(io.BytesIO(part)) as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.name == "APKINDEX" else None
                 if content and member.size <= INDEX_LIMIT_BYTES:

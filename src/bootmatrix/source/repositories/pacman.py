@@ -11,14 +11,14 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 from urllib.parse import quote
 
 from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.source.repositories.access import MAX_PACKAGE_BYTES, RepositoryAccess, RepositoryPackage, package_codec
 from bootmatrix.source.repositories.signatures import SIGNATURE_LIMIT_BYTES, check_detached
 from bootmatrix.source.repositories.versions import version_key
-from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, FileSlice, open_tar, suffix_of
+from bootmatrix.source.safe_archive import FAULTS, open_packed_tar
 
 PACKAGE_KIND = "tar"
 _FORMAT = 1
@@ -79,9 +79,8 @@ def _index_urls(repository: str, access: RepositoryAccess) -> tuple[str, ...]:
 
 def _packages(data: bytes, repository: str, names: re.Pattern[str]) -> Iterator[RepositoryPackage]:
     folder = repository.partition(" ")[0].rstrip("/")
-    part = FileSlice(cast(BinaryIO, io.BytesIO(data)), 0, len(data))
     try:
-        with open_tar(part, suffix_of(data[:MAGIC_BYTES]), pax=True) as archive:
+        with open_packed_tar(io.BytesIO(data)) as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.name.endswith("/desc") else None
                 if content and member.size <= DESC_LIMIT_BYTES:
@@ -120,15 +119,13 @@ def _package(fields: dict[str, str], folder: str) -> RepositoryPackage:
 def _own_name(path: Path) -> str:
     """Return name, version and architecture of a package's .PKGINFO."""
     try:
-        with path.open("rb") as file:
-            suffix = suffix_of(file.read(MAGIC_BYTES))
-            with open_tar(FileSlice(file, 0, path.stat().st_size), suffix, pax=True) as archive:
-                for member in archive:
-                    content = archive.extractfile(member) if member.name == ".PKGINFO" else None
-                    if content:
-                        text = content.read(_INFO_LIMIT_BYTES).decode("utf-8", "replace")
-                        fields = dict(re.findall(r"^(pkgname|pkgver|arch) = (\S+)$", text, re.MULTILINE))
-                        return " ".join(fields.get(key, "") for key in ("pkgname", "pkgver", "arch"))
+        with path.open("rb") as file, open_packed_tar(file) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.name == ".PKGINFO" else None
+                if content:
+                    text = content.read(_INFO_LIMIT_BYTES).decode("utf-8", "replace")
+                    fields = dict(re.findall(r"^(pkgname|pkgver|arch) = (\S+)$", text, re.MULTILINE))
+                    return " ".join(fields.get(key, "") for key in ("pkgname", "pkgver", "arch"))
     except FAULTS as error:
         raise UntrustedError(f"{path.name} is not a package, or a damaged one: {error}") from error
     return ""

@@ -10,7 +10,7 @@ from xml.parsers import expat
 
 from bootmatrix.errors import NetworkError
 from bootmatrix.source.repositories.access import DIGESTS, MAX_PACKAGE_BYTES, RepositoryPackage
-from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, DamagedArchive, FileSlice, suffix_of
+from bootmatrix.source.safe_archive import FAULTS, DamagedArchive, unpacking
 
 PIECE_BYTES = 1 << 16
 MAX_TEXT = 1 << 12
@@ -135,9 +135,7 @@ def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: s
     collector = _Collector("package", take)
     try:
         with file.open("rb") as packed:
-            suffix = suffix_of(packed.read(MAGIC_BYTES))
-            plain = Bounded(FileSlice(packed, 0, file.stat().st_size), suffix)
-            collector.parser.ParseFile(cast(IO[bytes], plain))
+            collector.parser.ParseFile(cast(IO[bytes], unpacking(packed)))
     except (expat.ExpatError, DamagedArchive, *FAULTS) as error:
         raise NetworkError(f"the list of packages of {base} is damaged: {error}") from error
     return tuple(packages)
