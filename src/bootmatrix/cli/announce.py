@@ -51,4 +51,4 @@ def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[
             place = forge.place_of(os.environ, args.link)
             place = replace(place, link=place.link or job_page(os.environ))
             tellers = [getattr(forge, f"tell_{kind}") for kind in kinds]
-            yield place.open(), [partial(teller, place=place, context=context) for teller in tellers]
+            yield forge.open_api(place), [partial(teller, place=place, context=context) for teller in tellers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -16,6 +17,22 @@ MAX_WAIT_S = 30.0
 """Longest wait for a rate limit: a run does not wait for an hour to tell its result."""
 MAX_PAGES = 50
 LIMITED = frozenset({403, 429})
+
+
+@dataclass(frozen=True)
+class ForgePlace:
+    """A commit and its pull or merge request (0 if none); `link` leads to the report.
+
+    `is_main`: it is on the project's default branch, as far as the job knows.
+    """
+
+    api: str
+    token: str
+    project: str
+    commit: str
+    request: int = 0
+    link: str = ""
+    is_main: bool = True
 
 
 class ForgeApi:

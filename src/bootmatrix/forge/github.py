@@ -10,7 +10,7 @@ from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.forge import issues
-from bootmatrix.forge.api import ForgeApi, RefusedError
+from bootmatrix.forge.api import ForgeApi, ForgePlace, RefusedError
 from bootmatrix.forge.message import comment, headline, mark
 from bootmatrix.model import Record
 from bootmatrix.report.context import ReportContext
@@ -21,32 +21,17 @@ WRITERS = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
 """Values of `author_association` of people who belong to the project."""
 
 
-@dataclass(frozen=True)
-class GithubPlace:
-    """A commit, its pull request (0 if none); `link` leads to the report.
-
-    `is_main`: it is on the repository's default branch, as far as the job knows.
-    """
-
-    api: str
-    token: str
-    repository: str
-    commit: str
-    pull_request: int = 0
-    link: str = ""
-    is_main: bool = True
-
-    def open(self) -> ForgeApi:
-        """Open the API."""
-        headers = {
-            "Authorization": f"Bearer {self.token}",
-            "Accept": "application/vnd.github+json",
-            "X-GitHub-Api-Version": "2022-11-28",
-        }
-        return ForgeApi(f"{self.api}/repos/{self.repository}/", headers)
+def open_api(place: ForgePlace) -> ForgeApi:
+    """Open the API of a place."""
+    headers = {
+        "Authorization": f"Bearer {place.token}",
+        "Accept": "application/vnd.github+json",
+        "X-GitHub-Api-Version": "2022-11-28",
+    }
+    return ForgeApi(f"{place.api}/repos/{place.project}/", headers)
 
 
-def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
+def place_of(environment: Mapping[str, str], link: str = "") -> ForgePlace:
     """Find the place of a GitHub job. Raises InputError without a variable."""
     for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_SHA"):
         if not environment.get(name):
@@ -58,12 +43,12 @@ def place_of(environment: Mapping[str, str], link: str = "") -> GithubPlace:
     number, head = _pull_request(event)
     run = f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}/actions/runs/"
     run_id = environment.get("GITHUB_RUN_ID", "")
-    return GithubPlace(
+    return ForgePlace(
         api=environment.get("GITHUB_API_URL", "https://api.github.com"),
         token=environment["GITHUB_TOKEN"],
-        repository=repository,
+        project=repository,
         commit=head or environment["GITHUB_SHA"],  # GITHUB_SHA of a pull request is of a merge that nobody sees
-        pull_request=number,
+        request=number,
         link=link or (run + run_id if run_id else ""),
         is_main=not number and _is_default(event, environment.get("GITHUB_REF", "")),
     )
@@ -92,7 +77,7 @@ def _is_default(event: dict[str, Any], ref: str) -> bool:
     return not ref or not branch or ref == f"refs/heads/{branch}"
 
 
-def tell_status(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
+def tell_status(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str:
     """Create a check run, or a commit status if the token may not; say which.
 
     Raises NetworkError if neither is possible.
@@ -110,7 +95,7 @@ def tell_status(api: ForgeApi, place: GithubPlace, context: ReportContext) -> st
     return "check run"
 
 
-def _check_run(name: str, place: GithubPlace, context: ReportContext) -> dict[str, Any]:
+def _check_run(name: str, place: ForgePlace, context: ReportContext) -> dict[str, Any]:
     wrong = [cell.record for cell in context.view.attention]
     output = {
         "title": headline(context),
@@ -133,20 +118,20 @@ def _annotation(record: Record) -> dict[str, Any]:
     }
 
 
-def tell_comment(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
+def tell_comment(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str:
     """Write or update the pull request's comment; return which.
 
     Raises NetworkError if it cannot be written.
     """
-    if not place.pull_request:
+    if not place.request:
         return "no pull request: no comment"
     body = {"body": comment(context, place.link)}
     own = mark(context.view.title)
-    for entry in api.pages(f"issues/{place.pull_request}/comments?per_page=100"):
+    for entry in api.pages(f"issues/{place.request}/comments?per_page=100"):
         if _is_trusted(entry) and str(entry.get("body", "")).startswith(own):
             api.send("PATCH", f"issues/comments/{int(entry['id'])}", body)
             return "comment updated"
-    api.send("POST", f"issues/{place.pull_request}/comments", body)
+    api.send("POST", f"issues/{place.request}/comments", body)
     return "comment created"
 
 
@@ -160,14 +145,12 @@ def _is_trusted(entry: dict[str, Any]) -> bool:
     return is_bot or entry.get("author_association") in WRITERS
 
 
-def tell_issues(api: ForgeApi, place: GithubPlace, context: ReportContext) -> str:
+def tell_issues(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str:
     """Open, update and close issues of the main branch; return numbers.
 
     Raises NetworkError if one cannot be written.
     """
-    if not place.is_main:
-        return "not the main branch: no issues"
-    return issues.tell_issues(_GithubIssues(api), context, place.link)
+    return issues.tell_issues(_GithubIssues(api), place, context)
 
 
 @dataclass(frozen=True)

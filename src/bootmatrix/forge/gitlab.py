@@ -6,32 +6,17 @@ from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.forge import issues
-from bootmatrix.forge.api import ForgeApi
+from bootmatrix.forge.api import ForgeApi, ForgePlace
 from bootmatrix.forge.message import comment, headline, mark
 from bootmatrix.report.context import ReportContext
 
 
-@dataclass(frozen=True)
-class GitlabPlace:
-    """A commit, its merge request (0 if none); `link` leads to the report.
-
-    `is_main`: it is on the project's default branch, as far as the job knows.
-    """
-
-    api: str
-    token: str
-    project: int
-    commit: str
-    merge_request: int = 0
-    link: str = ""
-    is_main: bool = True
-
-    def open(self) -> ForgeApi:
-        """Open the API."""
-        return ForgeApi(f"{self.api}/projects/{self.project}/", {"PRIVATE-TOKEN": self.token})
+def open_api(place: ForgePlace) -> ForgeApi:
+    """Open the API of a place."""
+    return ForgeApi(f"{place.api}/projects/{place.project}/", {"PRIVATE-TOKEN": place.token})
 
 
-def place_of(environment: Mapping[str, str], link: str = "") -> GitlabPlace:
+def place_of(environment: Mapping[str, str], link: str = "") -> ForgePlace:
     """Find the place in the variables of a GitLab job; the token is `GITLAB_TOKEN`.
 
     Raises InputError if one is missing.
@@ -44,18 +29,18 @@ def place_of(environment: Mapping[str, str], link: str = "") -> GitlabPlace:
         if not value.isdecimal():
             raise InputError(f"{name} {value[:40]!r}: expected a number")
     default, request = environment.get("CI_DEFAULT_BRANCH", ""), int(numbers["CI_MERGE_REQUEST_IID"])
-    return GitlabPlace(
+    return ForgePlace(
         api=environment["CI_API_V4_URL"],
         token=environment["GITLAB_TOKEN"],
-        project=int(numbers["CI_PROJECT_ID"]),
+        project=numbers["CI_PROJECT_ID"],
         commit=environment["CI_COMMIT_SHA"],
-        merge_request=request,
+        request=request,
         link=link or environment.get("CI_PIPELINE_URL", ""),
         is_main=not request and (not default or environment.get("CI_COMMIT_BRANCH", "") == default),
     )
 
 
-def tell_status(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
+def tell_status(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str:
     """Set the commit's status. Raises NetworkError if it cannot be set."""
     value = {
         "state": "success" if context.run.is_good else "failed",
@@ -66,14 +51,14 @@ def tell_status(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> st
     return "commit status"
 
 
-def tell_comment(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
+def tell_comment(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str:
     """Write or update the merge request's note; return which.
 
     Raises NetworkError if it cannot be written.
     """
-    if not place.merge_request:
+    if not place.request:
         return "no merge request: no comment"
-    notes = f"merge_requests/{place.merge_request}/notes"
+    notes = f"merge_requests/{place.request}/notes"
     body = {"body": comment(context, place.link)}
     own, user = mark(context.view.title), _own_user(api, place)
     for entry in api.pages(f"{notes}?per_page=100"):
@@ -84,7 +69,7 @@ def tell_comment(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> s
     return "comment created"
 
 
-def _own_user(api: ForgeApi, place: GitlabPlace) -> object:
+def _own_user(api: ForgeApi, place: ForgePlace) -> object:
     """Return the id of the token's user; None if unknown."""
     user = api.send("GET", f"{place.api}/user")
     return user.get("id") if isinstance(user, dict) else None
@@ -98,14 +83,12 @@ def _is_own(entry: dict[str, Any], user: object) -> bool:
     return user is not None and (entry.get("author") or {}).get("id") == user
 
 
-def tell_issues(api: ForgeApi, place: GitlabPlace, context: ReportContext) -> str:
+def tell_issues(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str:
     """Open, update and close issues of the main branch; return numbers.
 
     Raises NetworkError if one cannot be written.
     """
-    if not place.is_main:
-        return "not the main branch: no issues"
-    return issues.tell_issues(_GitlabIssues(api, _own_user(api, place)), context, place.link)
+    return issues.tell_issues(_GitlabIssues(api, _own_user(api, place)), place, context)
 
 
 @dataclass(frozen=True)

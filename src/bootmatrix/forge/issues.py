@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+from bootmatrix.forge.api import ForgePlace
 from bootmatrix.forge.message import issue, mark
 from bootmatrix.model import Record, Verdict
 from bootmatrix.report.context import ReportContext
@@ -28,19 +29,21 @@ class IssueTracker(Protocol):
         """Close an issue."""
 
 
-def tell_issues(tracker: IssueTracker, context: ReportContext, link: str) -> str:
+def tell_issues(tracker: IssueTracker, place: ForgePlace, context: ReportContext) -> str:
     """Open, update and close the issues of a run's cells; return the numbers.
 
     Cells without a verdict of this run keep their issues.
 
     Raises NetworkError if one cannot be written.
     """
+    if not place.is_main:
+        return "not the main branch: no issues"
     known: dict[str, int] = {}
     for text, number in tracker.known():
         known.setdefault(text.partition("\n")[0].rstrip("\r"), number)
     counts = dict.fromkeys(("opened", "updated", "closed", "not opened"), 0)
     for record in context.records:
-        done = _tell(tracker, record, known.get(mark(record.cell.id)), link, counts["opened"] < MAX_ISSUES)
+        done = _tell(tracker, record, known.get(mark(record.cell.id)), place.link, counts["opened"] < MAX_ISSUES)
         if done:
             counts[done] += 1
     left_out = counts.pop("not opened")
