@@ -23,7 +23,8 @@ BootmatrixError
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bootmatrix.redact import redacted
@@ -129,6 +130,19 @@ class DamagedCache(UntrustedError):
 
 class HostError(InfraError):
     """A lack of the host."""
+
+
+@contextmanager
+def readable(label: object = "", kind: type[BootmatrixError] = InputError, *, hint: str = "") -> Iterator[None]:
+    """Raise an error of a kind for a file that cannot be read within the context.
+
+    The message begins with `label`, else with the name that the error has.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = str(label) or error.filename or "a file"
+        raise kind(f"{name}: cannot be read: {error.strerror or error}", hint) from error
 
 
 def described(error: OSError) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bootmatrix.assembly.prebuilt_guest import disk_format, refers
-from bootmatrix.errors import BuildError
+from bootmatrix.errors import BuildError, readable
 from bootmatrix.load.qemu_args import FILE, split_value
 from bootmatrix.model import Artefact, Bootable
 from bootmatrix.store import sha256_of
@@ -37,12 +37,10 @@ def drive_files(words: Sequence[str]) -> Iterator[Path]:
 
 
 def _attached(path: Path) -> Artefact:
-    try:
+    with readable(path, BuildError):
         size_bytes, sha256 = path.stat().st_size, sha256_of(path)
         if refers(path):
             raise BuildError(f"{path}: this image refers to another file", "Make it standalone: qemu-img convert.")
-    except OSError as error:
-        raise BuildError(f"{path}: cannot be read: {error.strerror}") from error
     return Artefact(kind="attached", name=path.name, path=str(path), sha256=sha256, size_bytes=size_bytes)
 
 

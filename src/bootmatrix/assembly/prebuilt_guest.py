@@ -8,7 +8,7 @@ from pathlib import Path
 from bootmatrix.assembly.image.recipe import placeholders
 from bootmatrix.assembly.kernel.package import KernelFiles, dtb_artefact, kernel_artefact
 from bootmatrix.assembly.user_files import filled, take
-from bootmatrix.errors import BuildError, InputError
+from bootmatrix.errors import BuildError, readable
 from bootmatrix.model import Artefact, Bootable, Kernel, Machine, PrebuiltGuest, Profile
 from bootmatrix.model.artefact import ArtefactKind, DiskFormat
 from bootmatrix.qemu.command import CARD_READER, DISK_BUSES
@@ -55,14 +55,12 @@ def with_copies(bootable: Bootable, store: Store) -> Bootable:
 
     Raises InputError if a file has changed since it was digested.
     """
-    try:
+    with readable():
         copies = {
             name: part.model_copy(update={"path": str(take(part.file, part.sha256, store))})
             for name, part in (("kernel", bootable.kernel), ("initrd", bootable.initrd), ("dtb", bootable.dtb))
             if part
         }
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
     return bootable.model_copy(update=copies)
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from bootmatrix.errors import InputError
+from bootmatrix.errors import InputError, readable
 
 STDIN = "-"
 MAX_BYTES = 1 << 20
@@ -29,11 +29,8 @@ def _adopt(name: str) -> str:
     path = "/dev/stdin" if name == STDIN else name
     if not _is_piped(path):
         return name
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    with readable(name), Path(path).open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise InputError(f"{name}: larger than the limit of {MAX_BYTES >> 10} KiB")
     kept = _free_name("stdin" if path == "/dev/stdin" else f"input-{Path(path).stem}")

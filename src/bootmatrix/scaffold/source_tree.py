@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bootmatrix.errors import InputError
+from bootmatrix.errors import InputError, readable
 
 IGNORE_FILE = ".gitignore"
 ALWAYS = {".git", ".hg", ".svn"}
@@ -65,10 +65,8 @@ class _Copier:
         if depth > MAX_DEPTH:
             raise InputError(f"{folder}: more than {MAX_DEPTH} folders deep")
         rules = (*rules, *self._rules(folder))
-        try:
+        with readable(folder, hint=_ADVICE):
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be read: {error.strerror}", _ADVICE) from error
         for entry in entries:
             path = Path(entry.path)
             is_folder = entry.is_dir(follow_symlinks=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bootmatrix.errors import InputError
+from bootmatrix.errors import InputError, readable
 from bootmatrix.load.recipe import PACKAGE, has_stand_in
 from bootmatrix.load.spec import find_spec
 from bootmatrix.source import image_sources
@@ -125,11 +125,8 @@ def _folder(path: Path) -> Thing:
 def _file(path: Path, mode: int) -> Thing:
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: not a regular file or folder", f"Name {KINDS}.")
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    with readable(path), path.open("rb") as file:
+        start = file.read(4)
     if start == MAGIC or start[:2] == SCRIPT:
         return Thing("program", (str(path),))
     if path.suffix in {".yml", ".yaml"}:

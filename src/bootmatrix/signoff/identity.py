@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bootmatrix.errors import HostError, InfraError, InputError
+from bootmatrix.errors import HostError, InfraError, InputError, readable
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.signoff.statement import PAYLOAD_TYPE, Identity, WrongSignature
 
@@ -132,7 +132,5 @@ def _valid(trust: Path) -> Iterator[None]:
 
 
 def _read(file: Path) -> bytes:
-    try:
+    with readable(file, hint=TRUST_HINT):
         return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}", TRUST_HINT) from error

@@ -9,7 +9,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from bootmatrix.errors import InputError
+from bootmatrix.errors import InputError, readable
 from bootmatrix.history.values import Past
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms.html import render
@@ -69,11 +69,8 @@ def digest_of(page: bytes) -> str:
 
 def read_sent(file: Path) -> tuple[bytes, bytes]:
     """Read report and attestation. Raises InputError if one is missing."""
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    with readable(file), file.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise InputError(f"{file}: larger than {MAX_BYTES} bytes")
     try:

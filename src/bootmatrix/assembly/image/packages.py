@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bootmatrix.assembly.image.recipe import placeholders
 from bootmatrix.assembly.user_files import filled, take_into
-from bootmatrix.errors import BuildError, InputError
+from bootmatrix.errors import BuildError, InputError, readable
 from bootmatrix.model import ImageRecipe, Package, Profile
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import read_control
@@ -74,10 +74,8 @@ def project_root(recipe_path: Path) -> Path:
 
 def take_deb(deb: LocalDeb, folder: Path) -> Path:
     """Copy a local package to a private folder. Raises InputError if it changed."""
-    try:
+    with readable(deb.path, BuildError):
         taken = take_into(folder, deb.path, deb.sha256)
-    except OSError as error:
-        raise BuildError(f"{deb.path}: cannot be read: {error.strerror}") from error
     control = read_control(taken)
     if (control["Package"], control["Version"]) != (deb.name, deb.version):
         raise InputError(f"{deb.path}: has changed while it was read", "Try again when nothing writes to it.")

@@ -11,7 +11,7 @@ from bootmatrix.assembly.kernel.kernel_parts import KernelParts
 from bootmatrix.assembly.kernel.package import CODEC, KernelFiles, Module, kernel_key
 from bootmatrix.assembly.kernel.probe import embedded_config, release_of
 from bootmatrix.assembly.user_files import copy_digested
-from bootmatrix.errors import BootmatrixError, BuildError, InputError
+from bootmatrix.errors import BootmatrixError, BuildError, InputError, readable
 from bootmatrix.model import Kernel, KernelForm, KernelPart, Profile, StoredImage
 from bootmatrix.source.images.kernels import ImageFile, kernel_members
 from bootmatrix.source.kernel_formats import Member, find_kernel_format
@@ -70,13 +70,11 @@ def digest_of(kind: str, path: Path) -> str:
 
     Raises InputError if it cannot be read.
     """
-    try:
+    with readable():
         if path.is_file():
             return sha256_of(path)
         files = find_kernel_format(kind).paths(path)
         lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -105,15 +103,13 @@ def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
     if isinstance(file, StoredImage):
         return file
     root = file.resolve()
-    try:
+    with readable():
         lists = (root / MODULES_ORDER,) if (root / MODULES_ORDER).is_file() else ()
         for path in [root] if root.is_file() else (*find_kernel_format(part.kind).paths(root), *lists):
             target = folder / path.relative_to(root.anchor)
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
                 copy_digested(path, target)
-    except OSError as error:
-        raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
     return folder / root.relative_to(root.anchor)
 
 
@@ -131,10 +127,8 @@ def _members(
         if isinstance(file, StoredImage):
             yield from kernel_members(_files(file, store), part.binary, part.tar, str(part))
             continue
-        try:
+        with readable():
             yield from find_kernel_format(part.kind).members(file, profile.names.oci)
-        except OSError as error:
-            raise InputError(f"{error.filename or file}: cannot be read: {error.strerror}") from error
 
 
 def _files(image: StoredImage, store: Store) -> dict[str, ImageFile]:

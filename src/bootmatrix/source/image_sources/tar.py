@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from bootmatrix.errors import InputError
+from bootmatrix.errors import readable
 from bootmatrix.model import ImageConfig, ImageSource, StoredImage
 from bootmatrix.source.image_sources.paths import check_is_file, parse_path
 from bootmatrix.source.images.blobs import BlobLocation, Descriptor
@@ -25,12 +25,10 @@ def parse(text: str, folder: Path) -> ImageSource:
 def image(source: ImageSource, platform: str, services: Services) -> StoredImage:  # noqa: ARG001  (protocol)
     """Return the archive as the only layer of an image."""
     path = Path(source.path)
-    try:
+    with readable(path):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     return services.once(["tar", digest], lambda: _make(BlobLocation(path, 0, size), digest, services.store))
 
 

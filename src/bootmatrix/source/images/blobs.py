@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from bootmatrix.errors import BuildError, InputError, UntrustedError
+from bootmatrix.errors import BuildError, UntrustedError, readable
 from bootmatrix.source.safe_archive import FileSlice
 
 JSON_LIMIT_BYTES = 4 << 20
@@ -55,10 +55,8 @@ class BlobLocation:
 
     def open(self) -> BinaryIO:
         """Open a file at the blob. Raises InputError if it cannot be read."""
-        try:
+        with readable(self.path):
             file = self.path.open("rb")
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
         file.seek(self.offset)
         return file
 
