@@ -315,11 +315,26 @@ def add_shared(parser: argparse._ActionsContainer, *shared: str, **changes: Any)
         parser.add_argument(name, **OPTIONS[name] | changes)
 
 
-def add_command(commands: Commands, name: str, words: str, *, run: str = "", **details: Any) -> argparse.ArgumentParser:
+def add_command(commands: Commands, name: str, words: str, *, run: str = "", **more: Any) -> argparse.ArgumentParser:
     """Add a command with help; `run` is its `module:function` in `cli`."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=words, **details)
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=words, **more)
     parser.set_defaults(command=run or name)
     return parser
+
+
+AddOptions: TypeAlias = Callable[[argparse.ArgumentParser], None]
+COMMANDS: dict[str, Callable[[Commands], None]] = {}
+"""Functions that add a command with its options, by name."""
+
+
+def command(name: str, words: str, **more: Any) -> Callable[[AddOptions], AddOptions]:
+    """Register a command, as in `add_command`; the decorated function adds its options."""
+
+    def register(add_options: AddOptions) -> AddOptions:
+        COMMANDS[name] = lambda commands: add_options(add_command(commands, name, words, **more))
+        return add_options
+
+    return register
 
 
 def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> None:

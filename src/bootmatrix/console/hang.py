@@ -33,8 +33,7 @@ TASK = rb"task:([\w./-]{1,16}) +state:([A-Z]) [^\n]*\bpid: *%b [^\n]*\n((?:(?!.*
 """A task with its trace, in the answer to sysrq-t or a message (kernel/sched/core.c: sched_show_task)."""
 INIT, ANY = re.compile(TASK % b"1"), re.compile(TASK % rb"\d+")
 FRAME = re.compile(
-    rb"^(?!.*unreliable)[ ]*(?:\[[^\]\n]*\][ ]*)*\(?([A-Za-z_][\w.$]{0,200})(?:\+0x[0-9a-f]+/|\)? from )",
-    re.MULTILINE,
+    rb"^(?!.*unreliable)[ ]*(?:\[[^\]\n]*\][ ]*)*\(?([A-Za-z_][\w.$]{0,200})(?:\+0x[0-9a-f]+/|\)? from )", re.MULTILINE
 )
 """A line of a trace, on all architectures; `? ` and `(unreliable)` mark what the kernel is not sure of."""
 SCHEDULING = re.compile(rb"_*(?:switch(?:_to)?|(?:io_|preempt_)?schedule(?:_\w+)?)")

@@ -1,8 +1,9 @@
 """Options of the commands for CI systems."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
-from bootmatrix.cli.arguments import BASELINE, RUN_HELP, Commands, add_command, add_shared, option
+from bootmatrix.cli.arguments import BASELINE, RUN_HELP, add_shared, command, option
 
 MERGE_DESCRIPTION = """\
 Join runs into one with one report: the shards of a matrix, runs of several hosts, or a run and the repetition of its
@@ -11,9 +12,8 @@ inputs that passed and failed are 'flaky'. Duplicates and gaps are printed; a ce
 """
 
 
-def add_merge(commands: Commands) -> None:
-    """Add the options of `merge`."""
-    parser = add_command(commands, "merge", "join runs into one, such as shards", description=MERGE_DESCRIPTION)
+@command("merge", "join runs into one, such as shards", description=MERGE_DESCRIPTION)
+def _merge(parser: ArgumentParser) -> None:
     option(parser, "run_names RUN", f"{RUN_HELP}, or a folder that contains runs", nargs="+")
     option(parser, "-o --output FOLDER", "the new run's folder (default: one under reports/)", type=Path)
     add_shared(parser, "--single-file", *BASELINE, "--notify", "--reports")
@@ -25,10 +25,10 @@ updated, not repeated. A fault of the network is printed, and the exit status st
 """
 
 
-def add_announce(commands: Commands) -> None:
-    """Add the options of `announce`."""
-    words = "publish a run's result on GitHub or GitLab: status, comment, issues"
-    parser = add_command(commands, "announce", words, description=ANNOUNCE_DESCRIPTION)
+@command(
+    "announce", "publish a run's result on GitHub or GitLab: status, comment, issues", description=ANNOUNCE_DESCRIPTION
+)
+def _announce(parser: ArgumentParser) -> None:
     add_shared(parser, "run_name")
     for name, help_words in (
         ("github-status", "a check run with annotations, or a commit status if the token does not permit it"),

@@ -1,16 +1,17 @@
 """Options of the commands for other places: push, cloud, cost, hosts."""
 
 import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
 from bootmatrix.cli.arguments import (
     POSITIVE,
     SOURCES,
-    Commands,
     add_command,
     add_shared,
     add_single,
     amount,
+    command,
     option,
     period,
 )
@@ -20,7 +21,7 @@ PLACES = ("docker", *CLOUDS)
 SWEEP_OLDER = "6h"
 
 
-def add_on(parser: argparse.ArgumentParser) -> None:
+def add_on(parser: ArgumentParser) -> None:
     """Add --on PLACE to `run`, with the choices of a cloud."""
     where = parser.add_argument_group("other places (docs/where-to-run.md)")
     option(where, "--on PLACE", "run it in this place instead of QEMU: docker, aws, gcp", choices=PLACES)
@@ -44,10 +45,12 @@ def add_choice(parser: argparse._ActionsContainer) -> None:
     option(parser, "--spot", "a spot machine, which the cloud may reclaim")
 
 
-def add_push(commands: Commands) -> None:
-    """Add the options of `push`."""
-    words = "upload a spec as an image of a cloud: aws, gcp"
-    parser = add_command(commands, "push", words, description=f"{words.capitalize()}. No sweep removes it.")
+@command(
+    "push",
+    "upload a spec as an image of a cloud: aws, gcp",
+    description="Upload a spec as an image of a cloud: aws, gcp. No sweep removes it.",
+)
+def _push(parser: ArgumentParser) -> None:
     option(parser, "on CLOUD", choices=CLOUDS)
     option(parser, "files SPEC", nargs=1)
     add_single(parser)
@@ -55,9 +58,8 @@ def add_push(commands: Commands) -> None:
     add_shared(parser, *SOURCES)
 
 
-def add_cloud(commands: Commands) -> None:
-    """Add the options of `cloud`."""
-    parser = commands.add_parser("cloud", help="remove what killed runs left in a container engine or a cloud")
+@command("cloud", "remove what killed runs left in a container engine or a cloud")
+def _cloud(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     sweep = add_command(
         actions, "sweep", "remove everything with bootmatrix's tag, except what 'push' made", run="push:run_sweep"
@@ -73,15 +75,13 @@ def add_cloud(commands: Commands) -> None:
     add_choice(sweep)
 
 
-def add_cost(commands: Commands) -> None:
-    """Add the options of `cost`."""
-    parser = add_command(
-        commands,
-        "cost",
-        "estimate a run's cost on machines by the hour, and the break-even",
-        description="Computes what a run costs on machines that are paid by the hour, beside one that is always on, "
-        "and from how many runs a month on the latter is cheaper.",
-    )
+@command(
+    "cost",
+    "estimate a run's cost on machines by the hour, and the break-even",
+    description="Computes what a run costs on machines that are paid by the hour, beside one that is always on, "
+    "and from how many runs a month on the latter is cheaper.",
+)
+def _cost(parser: ArgumentParser) -> None:
     option(parser, "files MATRIX|SPEC", "what will be run", nargs="*")
     option(parser, "--of RUN", "a run that has ended, instead: what it would have cost")
     option(parser, "--hour PRICE", "price of a machine's hour", type=amount, required=True)
@@ -94,15 +94,13 @@ def add_cost(commands: Commands) -> None:
     option(parser, "--least SECONDS", "minimum time billed (default: 60)", type=amount, default=60)
 
 
-def add_hosts(commands: Commands) -> None:
-    """Add the options of `hosts`."""
-    parser = add_command(
-        commands,
-        "hosts",
-        "check the hosts of a cluster for 'matrix --executor dask'",
-        description="Connect to each host of the file, start a worker there, and boot a guest of the host's own "
-        "architecture. Exit status 3 if a host cannot be used.",
-    )
+@command(
+    "hosts",
+    "check the hosts of a cluster for 'matrix --executor dask'",
+    description="Connect to each host of the file, start a worker there, and boot a guest of the host's own "
+    "architecture. Exit status 3 if a host cannot be used.",
+)
+def _hosts(parser: ArgumentParser) -> None:
     option(parser, "action", "check: reach, software, clock, and a booted guest", choices=("check",))
     option(parser, "file FILE", "hosts.yml (docs/many-machines.md)", type=Path)
     add_shared(parser, *SOURCES)

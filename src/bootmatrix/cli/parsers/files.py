@@ -1,8 +1,20 @@
 """Options of commands on files of users, and on the host."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
-from bootmatrix.cli.arguments import NAMES, REPEATED, RUNNING, SOURCES, Commands, add_command, add_shared, names, option
+from bootmatrix.cli.arguments import (
+    NAMES,
+    REPEATED,
+    RUNNING,
+    SOURCES,
+    Commands,
+    add_command,
+    add_shared,
+    command,
+    names,
+    option,
+)
 
 ARCH_CHECK_SPEC = "hello"
 KERNELS_ADD_HELP = """\
@@ -15,20 +27,17 @@ SCHEMA_KINDS = ("run", "spec", "guest", "matrix", "profile", "catalogue", "image
 """`run`, and the kinds of load.schema, repeated because importing it is slow; a test compares them."""
 
 
-def add_validate(commands: Commands) -> None:
-    """Add the options of `validate`."""
-    parser = add_command(commands, "validate", "check specs, matrices, profiles and image recipes without building")
+@command("validate", "check specs, matrices, profiles and image recipes without building")
+def _validate(parser: ArgumentParser) -> None:
     option(parser, "files FILE", nargs="+", type=Path)
 
 
-def add_arch(commands: Commands) -> None:
-    """Add the options of `arch`."""
-    parser = add_command(
-        commands,
-        "arch",
-        "list architectures and machines; check a profile by booting it",
-        description="Without an action, list architectures, their machines and kernel names.",
-    )
+@command(
+    "arch",
+    "list architectures and machines; check a profile by booting it",
+    description="Without an action, list architectures, their machines and kernel names.",
+)
+def _arch(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION")
     check = add_command(
         actions,
@@ -53,9 +62,8 @@ def add_arch(commands: Commands) -> None:
     add_shared(table, "--reports")
 
 
-def add_kernels(commands: Commands) -> None:
-    """Add the options of `kernels`."""
-    parser = add_command(commands, "kernels", "list the kernel names and what they resolve to; add custom kernels")
+@command("kernels", "list the kernel names and what they resolve to; add custom kernels")
+def _kernels(parser: ArgumentParser) -> None:
     option(parser, "--arch A,…", "only these architectures", **NAMES)
     add_shared(parser, *SOURCES)
     option(parser, "--distro NAME", "only kernels of kernels/NAME.yml, or 'all' distributions", default="")
@@ -107,25 +115,21 @@ def _add_kernels_add(actions: Commands) -> None:
     add_shared(add, *SOURCES)
 
 
-def add_schema(commands: Commands) -> None:
-    """Add the options of `schema`."""
-    parser = add_command(
-        commands,
-        "schema",
-        "print the JSON schema of run.json, or of users' files",
-        description="Print a JSON schema: of run.json, for programs that read it, or of a kind of file that users "
-        "write, for editors.",
-    )
+@command(
+    "schema",
+    "print the JSON schema of run.json, or of users' files",
+    description="Print a JSON schema: of run.json, for programs that read it, or of a kind of file that users "
+    "write, for editors.",
+)
+def _schema(parser: ArgumentParser) -> None:
     option(parser, "kind", "run.json, or a kind of file", choices=SCHEMA_KINDS)
 
 
-def add_doctor(commands: Commands) -> None:
-    """Add the options of `doctor`."""
-    parser = add_command(
-        commands,
-        "doctor",
-        "check the host, and print how to install what is missing",
-        description="Check the host, and print how to install what is missing. Exit status 3 if something needed is "
-        "missing. KVM is optional; if /dev/kvm exists, a guest is booted to test it.",
-    )
+@command(
+    "doctor",
+    "check the host, and print how to install what is missing",
+    description="Check the host, and print how to install what is missing. Exit status 3 if something needed is "
+    "missing. KVM is optional; if /dev/kvm exists, a guest is booted to test it.",
+)
+def _doctor(parser: ArgumentParser) -> None:
     add_shared(parser, *SOURCES)

@@ -1,8 +1,9 @@
 """Options of commands with a running guest: exec, shell, cp, forward, guests."""
 
 import argparse
+from argparse import ArgumentParser
 
-from bootmatrix.cli.arguments import REPEATED, Commands, add_command, add_shared, option
+from bootmatrix.cli.arguments import REPEATED, add_command, add_shared, command, option
 
 EXEC_DESCRIPTION = """\
 Run a command in a guest of another architecture or kernel. The current folder appears there below the same path.
@@ -11,7 +12,7 @@ that cannot be run, 128 and the number for a signal.
 """
 
 
-def add_guest(parser: argparse.ArgumentParser) -> None:
+def add_guest(parser: ArgumentParser) -> None:
     """Add --arch, --kernel, --image and the size of one guest."""
     option(parser, "--arch A[/MACHINE]", "architecture of the guest")
     option(parser, "--guest ID", "a kept or held guest, as 'bootmatrix guests' lists it")
@@ -22,16 +23,15 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--memory", "--cpus", "--disk", "--append", "--network", "--offline", "--cache", "--archive")
 
 
-def add_keep(parser: argparse.ArgumentParser) -> None:
+def add_keep(parser: ArgumentParser) -> None:
     """Add --keep-alive."""
     option(
         parser, "--keep-alive TIME", "keep the guest for later commands, until it has been unused for this long: 10m"
     )
 
 
-def add_exec(commands: Commands) -> None:
-    """Add the options of `exec`."""
-    parser = add_command(commands, "exec", "run a command in a guest", description=EXEC_DESCRIPTION)
+@command("exec", "run a command in a guest", description=EXEC_DESCRIPTION)
+def _exec(parser: ArgumentParser) -> None:
     add_guest(parser)
     add_keep(parser)
     option(parser, "--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED)
@@ -43,9 +43,8 @@ def add_exec(commands: Commands) -> None:
     option(parser, "words -- COMMAND…", "the command", nargs=argparse.REMAINDER)
 
 
-def add_shell(commands: Commands) -> None:
-    """Add the options of `shell`."""
-    parser = add_command(commands, "shell", "open a shell in a guest", run="exec:run_shell")
+@command("shell", "open a shell in a guest", run="exec:run_shell")
+def _shell(parser: ArgumentParser) -> None:
     add_guest(parser)
     add_keep(parser)
     option(parser, "--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED)
@@ -53,34 +52,24 @@ def add_shell(commands: Commands) -> None:
     option(parser, "--privileged", "give the shell all capabilities")
 
 
-def add_cp(commands: Commands) -> None:
-    """Add the options of `cp`."""
-    parser = add_command(
-        commands,
-        "cp",
-        "copy files into or out of a kept guest",
-        run="guests:run_cp",
-        description="One of FROM and TO is ID:PATH.",
-    )
+@command(
+    "cp", "copy files into or out of a kept guest", run="guests:run_cp", description="One of FROM and TO is ID:PATH."
+)
+def _cp(parser: ArgumentParser) -> None:
     option(parser, "source FROM", "a path here, or ID:PATH")
     option(parser, "target TO", "a path here, or ID:PATH")
 
 
-def add_forward(commands: Commands) -> None:
-    """Add the options of `forward`."""
-    parser = add_command(
-        commands,
-        "forward",
-        "forward ports of this host's loopback into a kept guest, until interrupted",
-        run="guests:run_forward",
-    )
+@command(
+    "forward", "forward ports of this host's loopback into a kept guest, until interrupted", run="guests:run_forward"
+)
+def _forward(parser: ArgumentParser) -> None:
     option(parser, "id ID", "a kept guest, as 'bootmatrix guests' lists it")
     option(parser, "ports [LOCAL:]PORT", "ports; PORT may be the path of a Unix socket", nargs="+")
 
 
-def add_guests(commands: Commands) -> None:
-    """Add the options of `guests`."""
-    parser = add_command(commands, "guests", "list or stop kept guests", run="guests:list_guests")
+@command("guests", "list or stop kept guests", run="guests:list_guests")
+def _guests(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION")
     stop = add_command(actions, "stop", "stop kept guests", run="guests:stop_guests")
     option(stop, "ids ID", "a kept guest (default: all)", nargs="*")

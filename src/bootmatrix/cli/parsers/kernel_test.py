@@ -1,9 +1,10 @@
 """Options of `kernel-test`."""
 
 import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
-from bootmatrix.cli.arguments import DOWNLOADS, NAMES, RUNNING, SIZE, Commands, add_command, add_shared, option
+from bootmatrix.cli.arguments import DOWNLOADS, NAMES, RUNNING, SIZE, add_shared, command, option
 
 DESCRIPTION = """\
 Boots the kernel of a build tree on each architecture of which the tree has an image, and runs a command in it, or the
@@ -20,18 +21,16 @@ examples:
 """
 
 
-def add_kernel_test(commands: Commands) -> None:
-    """Add the options of `kernel-test`."""
-    parser = add_command(
-        commands,
-        "kernel-test",
-        "boot a kernel's build tree, and run a command or KUnit in it",
-        run="kernel_test",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="bootmatrix kernel-test TREE [options] [-- COMMAND…]",
-    )
+@command(
+    "kernel-test",
+    "boot a kernel's build tree, and run a command or KUnit in it",
+    run="kernel_test",
+    description=DESCRIPTION,
+    epilog=EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    usage="bootmatrix kernel-test TREE [options] [-- COMMAND…]",
+)
+def _kernel_test(parser: ArgumentParser) -> None:
     option(parser, "tree TREE", "a build tree after make; or another SOURCE of 'kernels add'", type=Path)
     option(parser, "--kunit FILTER", "run the kernel's own tests: all, or those of a glob", nargs="?", const="")
     option(parser, "--copy FOLDER", "copy a folder into the guest, and run the command in it", type=Path)

@@ -1,9 +1,10 @@
 """Options of commands on runs that are saved."""
 
 import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
-from bootmatrix.cli.arguments import BASELINE, NUMBER, RUN_HELP, Commands, add_command, add_shared, option, whole
+from bootmatrix.cli.arguments import BASELINE, NUMBER, RUN_HELP, add_command, add_shared, command, option, whole
 
 RUNS_SHOWN = 30
 PRUNE_KEEP = 30
@@ -16,15 +17,13 @@ SIGNOFF_DESCRIPTION = (
 SERVE_PORT = 8471
 
 
-def add_report(commands: Commands) -> None:
-    """Add the options of `report`."""
-    parser = add_command(
-        commands,
-        "report",
-        "write the report of a saved run again, or print it in another form",
-        description="Write the report of a saved run again, even of an interrupted one. With --format, print it in "
-        "that form instead.",
-    )
+@command(
+    "report",
+    "write the report of a saved run again, or print it in another form",
+    description="Write the report of a saved run again, even of an interrupted one. With --format, print it in "
+    "that form instead.",
+)
+def _report(parser: ArgumentParser) -> None:
     add_shared(parser, "run_name", help=f"{RUN_HELP}, or any run's folder")
     add_shared(parser, "--single-file")
     option(
@@ -37,22 +36,19 @@ def add_report(commands: Commands) -> None:
     add_shared(parser, *BASELINE, "--reports")
 
 
-def add_judge(commands: Commands) -> None:
-    """Add the options of `judge`."""
-    parser = add_command(commands, "judge", "repeat the verdicts of a saved run from the recorded data")
+@command("judge", "repeat the verdicts of a saved run from the recorded data")
+def _judge(parser: ArgumentParser) -> None:
     add_shared(parser, "run_name", help=f"{RUN_HELP}, or any run's folder")
     add_shared(parser, "--reports")
 
 
-def add_runs(commands: Commands) -> None:
-    """Add the options of `runs`."""
-    parser = add_command(
-        commands,
-        "runs",
-        "list runs; tag and untag them",
-        description="List runs, newest first. A tag names a run for --baseline tag:NAME, and protects it from "
-        "'bootmatrix prune'.",
-    )
+@command(
+    "runs",
+    "list runs; tag and untag them",
+    description="List runs, newest first. A tag names a run for --baseline tag:NAME, and protects it from "
+    "'bootmatrix prune'.",
+)
+def _runs(parser: ArgumentParser) -> None:
     add_shared(parser, "--reports")
     option(parser, "--title TITLE", "only runs of this matrix or these specs", default="")
     option(parser, "-n N", f"number of runs (default: {RUNS_SHOWN}; 0: all)", type=NUMBER, default=RUNS_SHOWN)
@@ -67,28 +63,24 @@ def add_runs(commands: Commands) -> None:
     add_shared(untag, "--reports", default=argparse.SUPPRESS)
 
 
-def add_history(commands: Commands) -> None:
-    """Add the options of `history`."""
-    parser = add_command(
-        commands,
-        "history",
-        "print a cell's verdicts over time: failing since, flips, usual duration",
-        description="Print a cell's last verdicts, since when it fails, how often its verdict flips (and how often "
-        "with identical inputs), and its usual duration.",
-    )
+@command(
+    "history",
+    "print a cell's verdicts over time: failing since, flips, usual duration",
+    description="Print a cell's last verdicts, since when it fails, how often its verdict flips (and how often "
+    "with identical inputs), and its usual duration.",
+)
+def _history(parser: ArgumentParser) -> None:
     option(parser, "cell CELL", "as in the reports; 'influxdb/*/6.1' matches several")
     add_shared(parser, "--reports", "--json")
 
 
-def add_compare(commands: Commands) -> None:
-    """Add the options of `compare`."""
-    parser = add_command(
-        commands,
-        "compare",
-        "compare two runs: new failures, fixes, durations, inputs",
-        description="Compare the cells of a run with those of a baseline that have the same spec, machine, kernel name "
-        "and boot mode. Regressions come first. Changed inputs (kernel, image, profile, QEMU, spec) are listed.",
-    )
+@command(
+    "compare",
+    "compare two runs: new failures, fixes, durations, inputs",
+    description="Compare the cells of a run with those of a baseline that have the same spec, machine, kernel name "
+    "and boot mode. Regressions come first. Changed inputs (kernel, image, profile, QEMU, spec) are listed.",
+)
+def _compare(parser: ArgumentParser) -> None:
     add_shared(parser, "run_name")
     option(
         parser,
@@ -101,34 +93,30 @@ def add_compare(commands: Commands) -> None:
     add_shared(parser, "--json")
 
 
-def add_prune(commands: Commands) -> None:
-    """Add the options of `prune`."""
-    parser = add_command(
-        commands,
-        "prune",
-        "remove old runs",
-        description="Remove old runs, without confirmation, and print their names. Kept are the newest runs of each "
-        "title and always: the latest run, tagged and signed-off runs, their baselines, and runs that may be running.",
-    )
+@command(
+    "prune",
+    "remove old runs",
+    description="Remove old runs, without confirmation, and print their names. Kept are the newest runs of each "
+    "title and always: the latest run, tagged and signed-off runs, their baselines, and runs that may be running.",
+)
+def _prune(parser: ArgumentParser) -> None:
     add_shared(parser, "--reports")
     option(parser, "--keep N", f"runs per title (default: {PRUNE_KEEP})", type=NUMBER, default=PRUNE_KEEP)
     option(parser, "--dry-run", "only print what would be removed")
     option(parser, "--unreadable", "also remove runs that are damaged, not readable, or of another version's format")
 
 
-def add_signoff(commands: Commands) -> None:
-    """Add the options of `signoff`."""
-    parser = add_command(
-        commands,
-        "signoff",
-        "sign a run off for a release, with a printable page and an attestation; verify it",
-        description=SIGNOFF_DESCRIPTION,
-        usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
-        "[--sign-key KEY | --sign-identity]\n"
-        "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--key PUBLIC-KEY]\n"
-        "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--identity NAME --issuer URL]\n"
-        "       bootmatrix signoff push RUN --release NAME --image IMAGE [--key … | --identity … --issuer …]",
-    )
+@command(
+    "signoff",
+    "sign a run off for a release, with a printable page and an attestation; verify it",
+    description=SIGNOFF_DESCRIPTION,
+    usage="bootmatrix signoff RUN --release NAME [--baseline RUN] [--accept CELL --reason WHY --by WHO]… "
+    "[--sign-key KEY | --sign-identity]\n"
+    "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--key PUBLIC-KEY]\n"
+    "       bootmatrix signoff verify RUN|REPORT.html [--release NAME] [--identity NAME --issuer URL]\n"
+    "       bootmatrix signoff push RUN --release NAME --image IMAGE [--key … | --identity … --issuer …]",
+)
+def _signoff(parser: ArgumentParser) -> None:
     option(parser, "words [verify|push] RUN|REPORT.html", f"{RUN_HELP}; verify: also a report that was sent", nargs="+")
     option(parser, "--release NAME", "the release, such as influxdb-1.6.7", default="")
     option(parser, "--baseline RUN", "compare with this run, named in the same way")
@@ -149,15 +137,13 @@ def add_signoff(commands: Commands) -> None:
     add_shared(parser, "--reports")
 
 
-def add_serve(commands: Commands) -> None:
-    """Add the options of `serve`."""
-    parser = add_command(
-        commands,
-        "serve",
-        "serve all reports to a browser on this machine, and follow a run live",
-        description="Serve the reports on 127.0.0.1, for this machine only, until Ctrl-C. /latest/live follows the "
-        "newest run.",
-    )
+@command(
+    "serve",
+    "serve all reports to a browser on this machine, and follow a run live",
+    description="Serve the reports on 127.0.0.1, for this machine only, until Ctrl-C. /latest/live follows the "
+    "newest run.",
+)
+def _serve(parser: ArgumentParser) -> None:
     option(parser, "--port N", f"default: {SERVE_PORT}; 0 picks a free one", type=whole(0, 65535), default=SERVE_PORT)
     option(parser, "--base-url URL", "address behind a proxy: https://ci.example.org/bootmatrix/", default="")
     add_shared(parser, "--reports")

@@ -1,5 +1,6 @@
 """Options of commands that boot or prepare guests."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 from bootmatrix.cli.arguments import (
@@ -12,12 +13,11 @@ from bootmatrix.cli.arguments import (
     SIZE,
     SOURCES,
     SUBSET,
-    Commands,
-    add_command,
     add_git_bisect,
     add_selection,
     add_shared,
     add_single,
+    command,
     names,
     option,
 )
@@ -32,31 +32,27 @@ Exit status: 0 if the kernel is found, 1 if both ends have the same verdict, 3 i
 """
 
 
-def add_matrix(commands: Commands) -> None:
-    """Add the options of `matrix`."""
-    parser = add_command(commands, "matrix", "boot every spec × architecture × kernel, and write a report")
+@command("matrix", "boot every spec × architecture × kernel, and write a report")
+def _matrix(parser: ArgumentParser) -> None:
     add_selection(parser, required=False)
     add_shared(parser, *FACTS, *SIZE, *SUBSET, *SOURCES, "--qemu-args", "--allow-empty")
     option(parser, "--resume RUN", f"finish a run that was interrupted or killed: {RUN_HELP}")
     add_shared(parser, "--flaky", "--fail-on-warning", *RUNNING)
 
 
-def add_plan(commands: Commands) -> None:
-    """Add the options of `plan`."""
-    parser = add_command(commands, "plan", "print the cells of a matrix, and the skipped ones with the reason")
+@command("plan", "print the cells of a matrix, and the skipped ones with the reason")
+def _plan(parser: ArgumentParser) -> None:
     add_selection(parser)
     add_shared(parser, *FACTS, *SIZE, *SUBSET, "--reports", "--allow-empty")
 
 
-def add_run(commands: Commands) -> None:
-    """Add the options of `run`."""
-    parser = add_command(
-        commands,
-        "run",
-        "boot one spec with the console on the terminal",
-        description="Boot one spec with the console on the terminal, and print the verdict. With --shell the guest "
-        "does not shut down but starts a shell; leave it with 'poweroff -f', or QEMU with Ctrl-A X.",
-    )
+@command(
+    "run",
+    "boot one spec with the console on the terminal",
+    description="Boot one spec with the console on the terminal, and print the verdict. With --shell the guest "
+    "does not shut down but starts a shell; leave it with 'poweroff -f', or QEMU with Ctrl-A X.",
+)
+def _run(parser: ArgumentParser) -> None:
     option(
         parser,
         "files SPEC|FILE|PREFIX",
@@ -94,15 +90,13 @@ def add_run(commands: Commands) -> None:
     option(parser, "--dump", "with --keep: save the memory of a guest that hangs or panics, for gdb")
 
 
-def add_build(commands: Commands) -> None:
-    """Add the options of `build`."""
-    parser = add_command(
-        commands,
-        "build",
-        "write one cell as kernel and initrd, disk, ISO, cloud image…",
-        description="Write one spec for one architecture and kernel, in any of LinuxKit's formats: docs/formats.md. "
-        "'bootmatrix run' boots the result.",
-    )
+@command(
+    "build",
+    "write one cell as kernel and initrd, disk, ISO, cloud image…",
+    description="Write one spec for one architecture and kernel, in any of LinuxKit's formats: docs/formats.md. "
+    "'bootmatrix run' boots the result.",
+)
+def _build(parser: ArgumentParser) -> None:
     option(parser, "files SPEC", "a spec (path or name)", nargs=1)
     add_single(parser)
     add_shared(parser, *SOURCES)
@@ -121,32 +115,31 @@ def add_build(commands: Commands) -> None:
     option(parser, "--sbom", "also write an SPDX SBOM: PREFIX.spdx.json")
 
 
-def add_fetch(commands: Commands) -> None:
-    """Add the options of `fetch`."""
-    parser = add_command(commands, "fetch", "download and build everything for a matrix, without booting")
+@command("fetch", "download and build everything for a matrix, without booting")
+def _fetch(parser: ArgumentParser) -> None:
     add_selection(parser)
     add_shared(parser, "--allow-empty", *SOURCES)
     parser.set_defaults(refresh=True)
 
 
-def add_lock(commands: Commands) -> None:
-    """Add the options of `lock`."""
-    words = "write the exact kernels, packages and registry images of a matrix to a lock file, for --locked"
-    parser = add_command(commands, "lock", words, run="fetch:run_lock")
+@command(
+    "lock",
+    "write the exact kernels, packages and registry images of a matrix to a lock file, for --locked",
+    run="fetch:run_lock",
+)
+def _lock(parser: ArgumentParser) -> None:
     add_selection(parser)
     add_shared(parser, "--allow-empty", *SOURCES)
     option(parser, "-o --output FILE", "default: MATRIX with .lock for .yml; '-' is stdout", type=Path)
     parser.set_defaults(refresh=True)
 
 
-def add_bisect(commands: Commands) -> None:
-    """Add the options of `bisect`."""
-    parser = add_command(
-        commands,
-        "bisect",
-        "find the first kernel, of the archive or of a git tree, that breaks a spec",
-        description=BISECT_DESCRIPTION,
-    )
+@command(
+    "bisect",
+    "find the first kernel, of the archive or of a git tree, that breaks a spec",
+    description=BISECT_DESCRIPTION,
+)
+def _bisect(parser: ArgumentParser) -> None:
     option(parser, "files SPEC", "a spec (path or name)", nargs=1)
     option(parser, "--arch A[/MACHINE]", "one architecture", required=True)
     option(parser, "--good VERSION", "a version or its prefix: 6.12.43; or a commit", required=True)

@@ -1,6 +1,7 @@
 """Options of `try`, `new` and `completion`."""
 
 import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
 from bootmatrix.cli.arguments import (
@@ -12,9 +13,8 @@ from bootmatrix.cli.arguments import (
     RUNNING,
     SIZE,
     TARGETS,
-    Commands,
-    add_command,
     add_shared,
+    command,
     option,
 )
 
@@ -35,18 +35,16 @@ examples:
 """
 
 
-def add_try(commands: Commands) -> None:
-    """Add the options of `try`."""
-    parser = add_command(
-        commands,
-        "try",
-        "run a source tree, a program, packages or an image on every architecture and kernel",
-        run="trial",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="bootmatrix try [THING] [options] [-- COMMAND…]",
-    )
+@command(
+    "try",
+    "run a source tree, a program, packages or an image on every architecture and kernel",
+    run="trial",
+    description=DESCRIPTION,
+    epilog=EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    usage="bootmatrix try [THING] [options] [-- COMMAND…]",
+)
+def _try(parser: ArgumentParser) -> None:
     option(parser, "things THING", "folder, program, .deb files, image, archive", nargs="*")
     add_shared(parser, *TARGETS, *FACTS, *SIZE)
     _add_guest(parser)
@@ -55,7 +53,7 @@ def add_try(commands: Commands) -> None:
     parser.set_defaults(image=[], locked=None)
 
 
-def _add_guest(parser: argparse.ArgumentParser) -> None:
+def _add_guest(parser: ArgumentParser) -> None:
     option(
         parser,
         "--image IMAGE",
@@ -84,25 +82,21 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--get")
 
 
-def add_new(commands: Commands) -> None:
-    """Add the options of `new`."""
-    parser = add_command(
-        commands,
-        "new",
-        "write an example project to start from: spec, image recipe, matrix, CI files",
-        description="Write an example project with comments to a new folder: a spec with a service and a check, its "
-        "image recipe, a matrix, files for GitHub and GitLab, and JSON Schemas for editors.",
-    )
+@command(
+    "new",
+    "write an example project to start from: spec, image recipe, matrix, CI files",
+    description="Write an example project with comments to a new folder: a spec with a service and a check, its "
+    "image recipe, a matrix, files for GitHub and GitLab, and JSON Schemas for editors.",
+)
+def _new(parser: ArgumentParser) -> None:
     option(parser, "folder FOLDER", "a new folder; its name is the spec's", type=Path)
 
 
-def add_completion(commands: Commands) -> None:
-    """Add the options of `completion`."""
-    parser = add_command(
-        commands,
-        "completion",
-        "print the completion script of a shell",
-        description="Print the completion script of a shell. For bash: bootmatrix completion bash >"
-        "~/.local/share/bash-completion/completions/bootmatrix",
-    )
+@command(
+    "completion",
+    "print the completion script of a shell",
+    description="Print the completion script of a shell. For bash: bootmatrix completion bash >"
+    "~/.local/share/bash-completion/completions/bootmatrix",
+)
+def _completion(parser: ArgumentParser) -> None:
     option(parser, "shell", "the shell", choices=("bash", "zsh", "fish"))

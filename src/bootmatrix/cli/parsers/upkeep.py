@@ -1,22 +1,21 @@
 """Options of the commands that look after runs and the cache."""
 
 import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
-from bootmatrix.cli.arguments import Commands, add_command, add_shared, option
+from bootmatrix.cli.arguments import add_command, add_shared, command, option
 
 ACCEPT_DAYS = 30
 
 
-def add_accept(commands: Commands) -> None:
-    """Add the options of `accept`."""
-    parser = add_command(
-        commands,
-        "accept",
-        "accept a cell's failure for some time, with a reason; list and remove acceptances",
-        description="Accept a failure, so that it is not a regression any more: it is a 'known failure' until the cell "
-        "passes or the day comes. Without CELL, list the acceptances. They are in accepted.json, beside the runs.",
-    )
+@command(
+    "accept",
+    "accept a cell's failure for some time, with a reason; list and remove acceptances",
+    description="Accept a failure, so that it is not a regression any more: it is a 'known failure' until the cell "
+    "passes or the day comes. Without CELL, list the acceptances. They are in accepted.json, beside the runs.",
+)
+def _accept(parser: ArgumentParser) -> None:
     option(parser, "cell CELL", "as in the reports; 'influxdb/*/6.1' matches several", nargs="?")
     option(parser, "--reason WHY", "the reason", default="")
     option(parser, "--by WHO", "the person (default: the name of the user)", default="")
@@ -26,15 +25,13 @@ def add_accept(commands: Commands) -> None:
     add_shared(parser, "--json", "--reports")
 
 
-def add_cache(commands: Commands) -> None:
-    """Add the options of `cache`."""
-    parser = add_command(
-        commands,
-        "cache",
-        "print what the cache holds; remove the least recently used files",
-        description="Print what takes how much of the cache. Runs keep it within BOOTMATRIX_CACHE_MAX (default: 20G; "
-        "0: no limit) by themselves. A removed file is fetched or built again when it is needed.",
-    )
+@command(
+    "cache",
+    "print what the cache holds; remove the least recently used files",
+    description="Print what takes how much of the cache. Runs keep it within BOOTMATRIX_CACHE_MAX (default: 20G; "
+    "0: no limit) by themselves. A removed file is fetched or built again when it is needed.",
+)
+def _cache(parser: ArgumentParser) -> None:
     add_shared(parser, "--cache", "--json")
     actions = parser.add_subparsers(metavar="ACTION")
     prune = add_command(actions, "prune", "remove the least recently used files", run="cache:run_prune")
