@@ -74,15 +74,13 @@ def _differences(cells: Iterable[Record], records: Sequence[Record]) -> Iterator
     for record in cells:
         place, means = (record.cell.spec_name, record.cell.arch), MEANS[record.cell.tier][0]
         booted = [
-            record
-            for record in records
-            if (record.cell.spec_name, record.cell.arch) == place and record.verdict.is_guests
+            other for other in records if (other.cell.spec_name, other.cell.arch) == place and other.verdict.is_guests
         ]
-        failed = [one for one in booted if one.verdict is not Verdict.PASS]
+        failed = [other for other in booted if other.verdict is not Verdict.PASS]
         if record.verdict is Verdict.USER_PASS and failed:
             yield f"{'/'.join(place)}: passes {means}, fails on {_kernels(failed)}."
         elif record.verdict is Verdict.USER_FAIL and len(failed) < len(booted):
-            passed = [record for record in booted if record.verdict is Verdict.PASS]
+            passed = [other for other in booted if other.verdict is Verdict.PASS]
             yield f"{'/'.join(place)}: fails {means}, passes on {_kernels(passed)}."
         elif record.verdict is Verdict.USER_UNSUPPORTED and booted:
             yield f"{'/'.join(place)}: cannot run {means}; guests decide."
