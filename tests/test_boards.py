@@ -63,7 +63,7 @@ def test_boards_stand_beside_hosts(tmp_path: Path) -> None:
     ("name", "arch", "words"),
     [
         ("pi", "armv7", "the hardware tier has no board of aarch64; boards: pi (armv7)"),
-        ("6.1", "aarch64", "the board '6.1' of aarch64 is called as a kernel"),
+        ("6.1", "aarch64", "the board '6.1' of aarch64 has the name of a kernel"),
     ],
 )
 def test_boards_that_no_cell_can_use(

@@ -62,9 +62,9 @@ def machine_of(name: str, profile: Profile, chosen: str, is_named: bool) -> str:
 
 def _lack(form: Format) -> str:
     words = {
-        "efi": "nothing is known of UEFI there",
+        "efi": "BootMatrix knows no UEFI for it",
         "bios": "it has no BIOS",
-        "card": "no board of it takes such a card",
+        "card": "none of its boards takes such a card",
     }
     return words[form.start]
 

@@ -60,7 +60,7 @@ def find(name: str) -> Chosen | None:
     for suffix, file in built.files.items():
         if file.format in output_formats() and suffix == _main(file.format) and output_formats()[file.format].boots:
             return Chosen(Path(name), suffix, built)
-    raise InputError(f"nothing of what was built as {name} is booted by QEMU", f"It is: {', '.join(built.files)}")
+    raise InputError(f"QEMU boots no file of those built as {name}", f"It is: {', '.join(built.files)}")
 
 
 def _main(name: str) -> str:
@@ -71,10 +71,10 @@ def _main(name: str) -> str:
 def _bootable_one(chosen: Chosen) -> Chosen:
     name = chosen.file.format
     if name not in output_formats() or not output_formats()[name].boots:
-        raise InputError(f"{chosen.prefix}{chosen.suffix} is of the format {name}, which QEMU does not boot as it is")
+        raise InputError(f"{chosen.prefix}{chosen.suffix} is of the format {name}, which QEMU cannot boot directly")
     main = _main(name)
     if main not in chosen.built.files:
-        raise InputError(f"{chosen.prefix}{BUILT} does not know {chosen.prefix}{main}, which is to be booted", AGAIN)
+        raise InputError(f"{chosen.prefix}{BUILT} does not list {chosen.prefix}{main}, the file to boot", AGAIN)
     return Chosen(chosen.prefix, main, chosen.built)
 
 
@@ -161,6 +161,6 @@ def _unpacked(packed: Artefact, store: Store) -> Artefact:
         except (*FAULTS, KeyError, ValueError, OverflowError) as error:
             if isinstance(error, OSError) and error.errno:  # a fault of the host, such as a full disk
                 raise
-            raise InputError(f"{packed.path}: no archive with a {DISK_IN_TAR}, or a damaged one", AGAIN) from error
+            raise InputError(f"{packed.path}: not an archive with a {DISK_IN_TAR}, or damaged", AGAIN) from error
         digest, size = sha256_of(path), path.stat().st_size
         return packed.model_copy(update={"path": str(store.keep(path, digest)), "sha256": digest, "size_bytes": size})

@@ -15,7 +15,7 @@ from bootmatrix.operating_system import core_count
 from bootmatrix.runs.run_store import RECORD_FILE, RUN_FILE, cell_folder
 
 HINT = f"If it was changed or damaged, remove it and {RUN_FILE}: --resume then runs the cell again."
-TOLD = ("verdict", "is_weak", "privileged")
+COMPARED = ("verdict", "is_weak", "privileged")
 """Parts of a judgement on which readers of a summary rely."""
 MANY_CELLS = 1000
 """From so many on, judging takes longer than starting processes for it."""
@@ -117,7 +117,7 @@ def _faults(record: Record, planned: Cell | None, again: Judgement | None) -> It
         yield f"it says {verdict}, without the boot that this would rest on"
     elif again.verdict is not verdict:
         yield f"it says {verdict}, and its evidence {again.verdict}: {' '.join(again.reason.split())[:200]}"
-    elif any(getattr(again, name) != getattr(record.judgement, name) for name in TOLD):
+    elif any(getattr(again, name) != getattr(record.judgement, name) for name in COMPARED):
         yield f"it says {verdict} without the reservations that its evidence gives: {again.reason[:200]}"
 
 

@@ -328,7 +328,7 @@ COMMANDS: dict[str, Callable[[Commands], None]] = {}
 
 
 def command(name: str, words: str, **more: Any) -> Callable[[AddOptions], AddOptions]:
-    """Register a command, as in `add_command`; the decorated function adds its options."""
+    """Register a command; the decorated function adds its options."""
 
     def register(add_options: AddOptions) -> AddOptions:
         COMMANDS[name] = lambda commands: add_options(add_command(commands, name, words, **more))

@@ -23,7 +23,7 @@ def load_cluster(path: Path) -> Cluster:
     hosts = []
     for index, host in enumerate(cluster.hosts):
         if host.name in seen:
-            document.complain(("hosts", index, "name"), f"a host called {host.name!r} stands above already")
+            document.complain(("hosts", index, "name"), f"another host above has the name {host.name!r}")
         seen.add(host.name)
         changes = {}
         for field in RELATIVE:

@@ -97,7 +97,7 @@ def has_kernel(cell: Cell, profiles: Mapping[str, Profile]) -> bool:
 
 
 def _check_boards(matrix: Matrix, targets: Iterable[Target], boards: Boards) -> None:
-    """Check the hardware tier's boards; none is called as a kernel.
+    """Check the hardware tier's boards; none has the name of a kernel.
 
     Raises InputError if it is not so.
     """
@@ -116,7 +116,7 @@ def _check_boards(matrix: Matrix, targets: Iterable[Target], boards: Boards) -> 
             for kernel in profile.kernels_of(board)
         }
         if name in RESERVED | kernels:
-            raise InputError(f"the board {name!r} of {arch} is called as a kernel", "Give it another name.")
+            raise InputError(f"the board {name!r} of {arch} has the name of a kernel", "Give it another name.")
 
 
 def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:

@@ -12,9 +12,9 @@ HEAD = """\
 extends: {arch}
 setup: false
 """
-TOLD = ("description", "source")
+REQUIRED = ("description", "source")
 """Keys that every new board must set."""
-LEFT_OUT = (*TOLD, "cpu_models", "kernels")
+LEFT_OUT = (*REQUIRED, "cpu_models", "kernels")
 """Keys left out: too long for a template, or rarely changed."""
 COLUMN = 44
 """Preferred column of comments."""

@@ -176,10 +176,10 @@ def _missing_library(name: str, node: Node, bundle: BundleSpec, tree: Tree) -> P
         return None
     present = {path.rpartition("/")[2] for path in tree.nodes}
     if tree.nodes.get(tree.resolve(program.interpreter.lstrip("/"), whole=True)) is None:
-        text = f"{name} needs the loader {program.interpreter}, which the image {bundle.container.image} has not got"
+        text = f"{name} needs the loader {program.interpreter}, which the image {bundle.container.image} lacks"
         return ProgramFault(text, program.interpreter)
     lacking = next((library for library in program.libraries if posixpath.basename(library) not in present), "")
     if not lacking:
         return None
-    text = f"{name} needs the library {lacking}, which the image {bundle.container.image} has not got"
+    text = f"{name} needs the library {lacking}, which the image {bundle.container.image} lacks"
     return ProgramFault(text, lacking)

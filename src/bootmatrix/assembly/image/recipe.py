@@ -116,7 +116,7 @@ def _concatenated(copy: CopyFile, recipe_path: Path, tree: Tree) -> bytes:
     files = [node for path in tree.matching(copy.concat) if (node := tree.nodes[path]).kind == "file"]
     if not files:
         raise BuildError(
-            f"{recipe_path}: no file of the image is named by {', '.join(copy.concat)}, of which {copy.path} is made"
+            f"{recipe_path}: {copy.path} joins {', '.join(copy.concat)}, which no file of the image matches"
         )
     return b"".join(node.read() for node in files)
 

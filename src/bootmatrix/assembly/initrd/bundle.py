@@ -228,7 +228,7 @@ def _in_world(bundle: BundleSpec, config: Json, own: Json) -> tuple[Json, list[t
             if MAGIC.match(normal(source)) and not is_open(bundle.settings):
                 raise BuildError(
                     f"container {bundle.container.name}: the bind {source!r} leads through another process",
-                    "Bind what is meant by its path in the guest, such as / for /proc/1/root.",
+                    "Bind the folder itself by its path in the guest, such as / for /proc/1/root.",
                 )
             steps.append(("bind", place, source, "all" if is_open(bundle.settings) else NONE))
             mounts.append({**mount, "source": f"{BINDS}/{place}"})

@@ -71,7 +71,7 @@ def _check_names(path: str, node: Node) -> None:
         )
     if too_long or path == TRAILER or (node.kind == "symlink" and not node.target):
         raise BuildError(
-            f"{path[:200]!r} cannot be in an initrd: it is too long, or leads nowhere, or ends the archive"
+            f"{path[:200]!r} cannot be in an initrd: its name is too long or the archive's end, or its target is empty"
         )
 
 

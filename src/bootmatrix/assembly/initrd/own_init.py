@@ -115,7 +115,7 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
             if is_run and not is_same(tree.get(path), node):
                 raise BuildError(f"another init image replaces /{path} of {image.reference}", HINT)
             if not is_ours and node.kind != "dir" and _is_read(path) and not is_within(path, DAEMONS):
-                raise BuildError(f"the init image {image.reference} brings /{path}, which is init's own", HINT)
+                raise BuildError(f"the init image {image.reference} contains /{path}, which belongs to init", HINT)
             folder, _, name = path.rpartition("/")
             if folder in PROGRAM_FOLDERS and name in RUNTIMES:
                 where, whose = runtimes.setdefault(name, (path, image.reference))
