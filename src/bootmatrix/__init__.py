@@ -37,26 +37,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "AgentError": "errors",
-    "BootmatrixError": "errors",
-    "BuildError": "errors",
-    "Cell": "model",
-    "CommandError": "workspace.guest",
-    "CommandResult": "workspace.guest",
-    "Guest": "workspace.guest",
-    "InfraError": "errors",
-    "InputError": "errors",
-    "Judgement": "model",
-    "PlannedRun": "workspace.planned_run",
-    "Record": "model",
-    "Run": "workspace.saved_run:SavedRun",
-    "RunOptions": "workspace.finished",
-    "Selection": "workspace.selection",
-    "Verdict": "model",
-    "Workspace": "workspace.workspace",
-    "find_guest": "workspace.single_guest",
+_NAMES = {
+    "errors": ("AgentError", "BootmatrixError", "BuildError", "InfraError", "InputError"),
+    "model": ("Cell", "Judgement", "Record", "Verdict"),
+    "workspace.finished": ("RunOptions",),
+    "workspace.guest": ("CommandError", "CommandResult", "Guest"),
+    "workspace.planned_run": ("PlannedRun",),
+    "workspace.saved_run": ("Run",),
+    "workspace.selection": ("Selection",),
+    "workspace.single_guest": ("find_guest",),
+    "workspace.workspace": ("Workspace",),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
@@ -65,8 +57,7 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, other = home.partition(":")
-    return getattr(import_module(f"{__name__}.{module}"), other or name)
+    return getattr(import_module(f"{__name__}.{home}"), "SavedRun" if name == "Run" else name)
 
 
 def __dir__() -> list[str]:
