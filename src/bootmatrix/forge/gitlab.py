@@ -88,17 +88,18 @@ def tell_issues(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str
 
     Raises NetworkError if one cannot be written.
     """
-    return issues.tell_issues(_GitlabIssues(api, _own_user(api, place)), place, context)
+    return issues.tell_issues(_GitlabIssues(api, place), place, context)
 
 
 @dataclass(frozen=True)
 class _GitlabIssues:
     api: ForgeApi
-    user: object
+    place: ForgePlace
 
     def known(self) -> Iterator[tuple[str, int]]:
+        user = _own_user(self.api, self.place)
         for entry in self.api.pages(f"issues?state=opened&labels={issues.LABEL}&per_page=100"):
-            if _is_own(entry, self.user):
+            if _is_own(entry, user):
                 yield str(entry.get("description") or ""), int(entry["iid"])
 
     def open(self, title: str, text: str) -> None:
