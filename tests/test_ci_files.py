@@ -19,6 +19,7 @@ from stage import ROOT, Stage, set_up
 ACTION = ROOT / "action.yml"
 WORKFLOW = ROOT / ".github/workflows/matrix.yml"
 OWN = ROOT / ".github/workflows/tests.yml"
+MACOS = ROOT / ".github/workflows/macos.yml"
 COMPONENT = ROOT / "templates/matrix/template.yml"
 JENKINSFILE = ROOT / "ci/Jenkinsfile"
 BIN = Path(sys.executable).parent
@@ -59,9 +60,10 @@ def fits(schema: str, text: str, folder: Path) -> bool:
         ("github-actions", ACTION.read_text(), ("using: composite", "using: compost")),
         ("github-workflows", WORKFLOW.read_text(), ("runs-on:", "run-on:")),
         ("github-workflows", OWN.read_text(), ("runs-on:", "run-on:")),
+        ("github-workflows", MACOS.read_text(), ("runs-on:", "run-on:")),
         ("gitlab-ci", component(INPUTS), ("parallel: 2", "parallel: many")),
     ],
-    ids=["action", "workflow", "own-tests", "component"],
+    ids=["action", "workflow", "own-tests", "macos", "component"],
 )
 def test_files_fit_the_schemas_of_their_systems(
     schema: str, text: str, mistake: tuple[str, str], tmp_path: Path
@@ -74,7 +76,7 @@ def test_an_auditor_finds_nothing_in_the_github_files(tmp_path: Path) -> None:
     if not (BIN / "zizmor").exists():
         pytest.skip("zizmor has no wheel for this platform")
     audit = ("--offline", "--no-progress", "--no-config")
-    done = tool("zizmor", *audit, ACTION, WORKFLOW, OWN)
+    done = tool("zizmor", *audit, ACTION, WORKFLOW, OWN, MACOS)
     assert done.returncode == 0, done.stdout + done.stderr
     bad = tmp_path / "action.yml"
     bad.write_text(ACTION.read_text().replace("'\"$ACTION_PATH/ci/run.sh\"'", "echo ${{ github.head_ref }}"))

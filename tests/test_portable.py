@@ -13,6 +13,7 @@ import pytest
 
 from boot_sector import MACHINE, write_guest
 from bootmatrix import operating_system
+from bootmatrix.cli.doctor import install_command
 from bootmatrix.model import Verdict
 from bootmatrix.qemu.host import available_cores, available_memory_mib, idle_cpu_s, total_memory_mib
 from bootmatrix.runs.host import describe_host
@@ -46,6 +47,15 @@ def test_a_guest_boots_and_the_run_says_how(tmp_path: Path) -> None:
     run = load_run(tmp_path / "reports/latest")
     assert [record.verdict for record in run.records] == [Verdict.PASS], done.stdout + done.stderr
     assert run.host["means"] == "portable"
+
+
+def test_doctor_tells_what_is_lacking() -> None:
+    words = [*COMMAND, "doctor", "--offline"]
+    done = subprocess.run(words, env=FORCED, capture_output=True, text=True, check=False)
+    assert "portable: no limits" in done.stdout, done.stdout + done.stderr
+    assert "control group," not in done.stdout
+    assert "setpriv" not in done.stdout
+    assert install_command({"apt": "gpgv", "brew": "gnupg"}, ["Darwin"]) == "brew install gnupg"
 
 
 @pytest.mark.boots

@@ -26,6 +26,7 @@ from bootmatrix.cli.tables import table_console
 from bootmatrix.errors import BootmatrixError, HostError
 from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
 from bootmatrix.model import Machine, Profile
+from bootmatrix.operating_system import core_count, is_portable
 from bootmatrix.qemu.cgroup import places
 from bootmatrix.qemu.host import available_memory_mib
 from bootmatrix.qemu.version import qemu_version
@@ -62,8 +63,10 @@ INSTALLERS = {
     "zypper": "sudo zypper install",
     "pacman": "sudo pacman -S",
     "apk": "sudo apk add",
+    "brew": "brew install",
 }
 MANAGERS = {
+    "Darwin": "brew",
     "debian": "apt",
     "ubuntu": "apt",
     "fedora": "dnf",
@@ -73,16 +76,16 @@ MANAGERS = {
     "arch": "pacman",
     "alpine": "apk",
 }
-"""Package manager by ID or ID_LIKE of os-release(5)."""
+"""Package manager by ID or ID_LIKE of os-release(5), or by the system's name."""
 
-GPGV: Packages = {"apt": "gpgv", "dnf": "gnupg2", "zypper": "gpg2", "pacman": "gnupg", "apk": "gpgv"}
+GPGV: Packages = {"apt": "gpgv", "dnf": "gnupg2", "zypper": "gpg2", "pacman": "gnupg", "apk": "gpgv", "brew": "gnupg"}
 KEYRING: Packages = {
     "apt": "debian-archive-keyring",
     "dnf": "debian-keyring",
     "pacman": "debian-archive-keyring",
     "apk": "debian-archive-keyring",
 }
-SQUASHFS: Packages = {**dict.fromkeys(INSTALLERS, "squashfs-tools"), "zypper": "squashfs"}
+SQUASHFS: Packages = {**dict.fromkeys(INSTALLERS, "squashfs-tools"), "zypper": "squashfs", "brew": "squashfs"}
 SETPRIV: Packages = {**dict.fromkeys(INSTALLERS, "util-linux"), "apk": "setpriv"}
 
 
@@ -109,13 +112,14 @@ def examine(workspace: Workspace, profiles: dict[str, Profile]) -> Iterator[Host
     yield from emulators(profiles)
     yield program("gpgv", "verifies the archive's signatures", GPGV)
     yield keyring()
-    yield program("setpriv", "ends QEMU together with bootmatrix", SETPRIV)
+    yield means()
     yield packer()
     yield from makers()
     yield disk(workspace.cache)
     yield memory(machines)
-    yield HostCheck("ok", "cores", f"{len(os.sched_getaffinity(0))}")
-    yield bounds()
+    yield HostCheck("ok", "cores", f"{core_count()}")
+    if not is_portable():
+        yield bounds()
     check = archive(workspace, profiles)
     yield check
     yield kvm(workspace if check.state == "ok" else replace(workspace, offline=True), profiles, end_s)
@@ -150,6 +154,7 @@ def emulator(machine: Machine) -> HostCheck:
             "zypper": f"/usr/bin/{machine.qemu}",
             "pacman": "qemu-full",
             "apk": machine.qemu,
+            "brew": "qemu",
         }
         hint = error.hint if shutil.which(machine.qemu) else install(names)
         return HostCheck("missing", machine.qemu, error.message, hint)
@@ -160,6 +165,14 @@ def program(name: str, use: str, packages: Packages) -> HostCheck:
     """Check that a program is in PATH."""
     path = shutil.which(name)
     return HostCheck("ok", name, path) if path else HostCheck("missing", name, f"not found: {use}", install(packages))
+
+
+def means() -> HostCheck:
+    """Check what ends and confines QEMU: of Linux, or portable."""
+    if not is_portable():
+        return program("setpriv", "ends QEMU together with bootmatrix", SETPRIV)
+    lacks = "no limits, namespaces and control groups for QEMU, no copies of guests (--boot fork)"
+    return HostCheck("note", "means", f"portable: {lacks}", "docs/where-to-run.md lists what only Linux has.")
 
 
 def packer() -> HostCheck:
@@ -240,25 +253,30 @@ def archive(workspace: Workspace, profiles: dict[str, Profile]) -> HostCheck:
 
 
 def kvm(workspace: Workspace, profiles: dict[str, Profile], end_s: float) -> HostCheck:
-    """Check that KVM boots a guest before `end_s`: opening it proves nothing."""
-    slow = "Emulation is used, which does not need KVM."
-    if not KVM.exists():
-        return HostCheck("note", "KVM", f"{KVM} not found", slow)
-    if not os.access(KVM, os.R_OK | os.W_OK):
-        return HostCheck(
-            "note", "KVM", f"{KVM}: permission denied", f"{slow} To allow access: sudo usermod -aG kvm $USER"
-        )
-    native = next((profile for profile in profiles.values() if profile.names.uname == platform.machine()), None)
+    """Check that an accelerator boots a guest: that it opens proves nothing."""
+    slow = "Emulation is used, which does not need it."
+    if sys.platform.startswith("linux") and not KVM.exists():
+        return HostCheck("note", "accelerator", f"{KVM} not found", slow)
+    if sys.platform.startswith("linux") and not os.access(KVM, os.R_OK | os.W_OK):
+        hint = f"{slow} To allow access: sudo usermod -aG kvm $USER"
+        return HostCheck("note", "accelerator", f"{KVM}: permission denied", hint)
+    native = next((profile for profile in profiles.values() if _is_native(profile)), None)
     if native is None:
-        return HostCheck("note", "KVM", f"not checked: no profile is for {platform.machine()}", slow)
+        return HostCheck("note", "accelerator", f"not checked: no profile has one for {host()}", slow)
     try:
         boots, reason = probe_kvm(workspace, native, end_s)
     except (BootmatrixError, OSError) as error:
-        return HostCheck("note", "KVM", f"not checked: cannot prepare a test guest: {str(error).splitlines()[0]}", slow)
+        why = f"not checked: cannot prepare a test guest: {str(error).splitlines()[0]}"
+        return HostCheck("note", "accelerator", why, slow)
     if boots:
-        return HostCheck("ok", "KVM", reason)
+        return HostCheck("ok", "accelerator", reason)
     summary = reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + "…"
-    return HostCheck("note", "KVM", summary, slow)
+    return HostCheck("note", "accelerator", summary, slow)
+
+
+def _is_native(profile: Profile) -> bool:
+    machine = profile.machine(profile.default_machine())
+    return any(host() in accelerator.hosts for accelerator in machine.native())
 
 
 def probe_kvm(workspace: Workspace, profile: Profile, end_s: float) -> tuple[bool, str]:
@@ -304,7 +322,7 @@ def install(packages: Packages) -> str:
     try:
         release = platform.freedesktop_os_release()
     except OSError:
-        release = {}
+        release = {"ID": platform.system()}
     return install_command(packages, f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split())
 
 
