@@ -97,7 +97,10 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
 
 
 async def _execute(opened: OpenRun, reports: Path) -> None:
-    """Execute a run, and show in the index page that it is under way: it may be killed, and never write that page."""
+    """Execute a run; show in the index page that it is under way.
+
+    It may be killed, and never write that page.
+    """
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_show_under_way, reports)
         await opened.execute()

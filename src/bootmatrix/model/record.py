@@ -143,7 +143,7 @@ class AcceptanceRecord(Model):
 
 
 class MachineUse(Model):
-    """Machines that were started for a run, the time for which they are paid, and prices.
+    """Machines that were started for a run, their paid time, and prices.
 
     `hour` is the price of a machine's hour, `month` that of one that is always on.
     """

@@ -51,7 +51,7 @@ class SignoffRow:
 
 
 def render_signoff(signed: SignOff, options: str = "") -> bytes:
-    """Return the document in UTF-8; `options` are those of the command that verifies it."""
+    """Return the document in UTF-8; `options` are of the command to verify it."""
     comparison = signed.comparison
     kernels = kernels_of(record.cell for record in signed.records)
     shown = {digest for product in signed.products[:MAX_PRODUCTS] for _, digest in product.digests}

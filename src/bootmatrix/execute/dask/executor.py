@@ -258,7 +258,7 @@ def _no_host(reason: str) -> Judgement:
 
 
 async def _ended(future: Future[Any], result: asyncio.Future[str]) -> str:
-    """Wait for the end of a task; return its value, if no event has told it. Raises Dask's errors."""
+    """Wait for the end of a task; return its value. Raises Dask's errors."""
     if await future.exception() is None and result.done():
         return result.result()
     text: str = await future
