@@ -118,7 +118,7 @@ class Fleet:
         }
 
     def _able(self, needs: Needs) -> list[str]:
-        """Return the workers that meet a cell's needs: many cells have the same, and are placed often."""
+        """Return the workers that meet the needs of a cell, which many share."""
         if self._able_of[0] is not self.offers:
             self._able_of = self.offers, {}
         known = self._able_of[1]
