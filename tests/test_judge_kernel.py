@@ -229,6 +229,15 @@ def test_messages_that_are_missing_in_both_places_weaken_a_pass() -> None:
     assert not judged(account(), console).is_weak
 
 
+@pytest.mark.parametrize("start", [b"", b"<6>", b"[    T1] "])
+def test_a_kernel_without_times_ends_what_its_log_tells(start: bytes) -> None:
+    read = start + READ.partition(b"] ")[2]
+    quote = b"log| [  123.456789] Kernel panic - not syncing: quoted\r\n"
+    assert judged(console=quote + read).verdict is Verdict.PASS
+    assert judged(console=quote + read + b"Kernel panic - not syncing: true\r\n").verdict is Verdict.PANIC
+    assert judged(console=quote + b"log| " + read).verdict is Verdict.PANIC, "a container's line ends nothing"
+
+
 def test_a_mark_that_a_container_prints_ends_nothing() -> None:
     mark = b"app| " + READ
     printed = b"app| [    1.234567] BUG: kernel NULL pointer dereference, address: 0000000000000008\r\n"

@@ -3,7 +3,7 @@
 import re
 
 from bootmatrix.console.kernel_log import MARK_LEVEL, KernelLog
-from bootmatrix.console.kernel_messages import STAMP
+from bootmatrix.console.kernel_messages import STAMP, UNSTAMPED
 from bootmatrix.model.base import NAME
 
 CONTAINER = rb"%s\| " % NAME.encode("ascii")
@@ -12,7 +12,7 @@ CUT = b"..."
 """Prefix of a line whose beginning was dropped (console/log.py)."""
 CONTAINER_LINE = re.compile(rb"^(?:%s|%s)[^\n]*" % (CONTAINER, re.escape(CUT)), re.MULTILINE)
 FIRST = re.compile(rb"^%s" % CONTAINER, re.MULTILINE)
-UNSTAMPED = re.compile(rb"^(?!\r?%s)[^\n]+" % STAMP, re.MULTILINE)
+UNSTAMPED_LINE = re.compile(rb"^(?!\r?%s)[^\n]+" % STAMP, re.MULTILINE)
 STAMPED = re.compile(STAMP)
 
 
@@ -30,7 +30,7 @@ def kernel_lines(transcript: bytes, log: KernelLog | None) -> bytes:
     if not first:
         return masked
     start = first.start()
-    stamped = UNSTAMPED.sub(lambda line: b" " * len(line[0]), masked[start:logged_bytes])
+    stamped = UNSTAMPED_LINE.sub(lambda line: b" " * len(line[0]), masked[start:logged_bytes])
     return masked[:start] + stamped + masked[logged_bytes:]
 
 
@@ -38,7 +38,8 @@ def _logged_bytes(transcript: bytes, log: KernelLog | None) -> int:
     """Return the number of transcript bytes printed before the kernel log was read."""
     if log is None or not log.is_complete:
         return 0
-    own, within = (rb"%s[^\n]*%s" % (start, log.mark.encode("ascii")) for start in (rb"^\r?" + STAMP, STAMP))
+    own_start = rb"^%s(?:%s|bootmatrix: )" % (UNSTAMPED, STAMP)  # a kernel may print no times
+    own, within = (rb"%s[^\n]*%s" % (start, log.mark.encode("ascii")) for start in (own_start, STAMP))
     mark = re.search(own, transcript, re.MULTILINE) or re.search(within, transcript)
     if mark:
         return mark.start()
