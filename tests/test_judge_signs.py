@@ -174,6 +174,8 @@ def test_a_second_boot_that_looks_like_the_first_is_a_reboot(again: bytes) -> No
 def test_a_test_within_a_test_of_the_kernel_counts() -> None:
     text = b"[    1.500000] KTAP version 1\n[    1.500001]     not ok 1 mine_breaks\n[    1.500002] not ok 1 mine\n"
     assert [one.text for one in find_kernel_faults(text)] == ["not ok 1 mine_breaks", "not ok 1 mine"]
+    for name in ("not ok 1 - mine # SKIPPER sinks", "not ok 1 C# TODO"):
+        assert find_kernel_faults(f"[    1.500000] {name}\n".encode())
     assert judged(text).verdict is Verdict.FAIL
 
 
