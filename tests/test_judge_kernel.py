@@ -104,6 +104,11 @@ def test_a_stall_that_only_the_taint_tells_of_is_the_hosts_if_it_had_no_core() -
     soft_lockup = account(taint=1 << 14)
     assert judged(soft_lockup, starved_s=30.0).verdict is Verdict.INFRA_ERROR
     assert judged(soft_lockup).verdict is Verdict.FAIL
+    lockup = b"[    5.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [sh:1]\r\n"
+    assert judged(soft_lockup, lockup + READ, starved_s=30.0).verdict is Verdict.INFRA_ERROR
+    oops = account(taint=1 << 14 | 1 << 7)
+    assert judged(oops, lockup + READ, starved_s=30.0).verdict is Verdict.FAIL, "no busy host causes an oops"
+    assert judged(oops, starved_s=30.0).verdict is Verdict.FAIL
 
 
 def test_a_taint_that_a_sign_explains_is_not_the_reason() -> None:

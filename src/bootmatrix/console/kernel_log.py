@@ -120,6 +120,11 @@ def unseen_faults(log: KernelLog | None, seen: Iterable[KernelFault]) -> tuple[K
     return tuple(fault.model_copy(update={"line": None}) for fault in unseen)
 
 
+def is_broken(log: KernelLog | None) -> bool:
+    """Return whether a taint tells of a fault that no busy host causes."""
+    return log is not None and any(not taint.stall for taint in _taints(log, "fail"))
+
+
 def check_account(outcome: Outcome, protocol: int) -> Iterator[Finding]:
     """Yield a finding unless there is one account, right before the end."""
     kinds = [message.kind for message in outcome.messages]

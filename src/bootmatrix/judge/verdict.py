@@ -12,7 +12,7 @@ from bootmatrix.console import transcript as console
 from bootmatrix.console.kernel_lines import kernel_lines
 from bootmatrix.console.kernel_log import KernelLog, read_kernel_log
 from bootmatrix.console.kernel_messages import escalated, find_kernel_faults, with_lines
-from bootmatrix.console.stalls import starvation_of
+from bootmatrix.console.stalls import Starvation, starvation_of
 from bootmatrix.judge import completeness, console_verdict, termination
 from bootmatrix.judge.result_files import FileReader, no_files, read_files
 from bootmatrix.judge.tap import read_tap
@@ -200,8 +200,9 @@ def _find(
     yield from reported
     yield from termination.check_reboots(outcome, consoles.kernel)
     yield from termination.check_limits(outcome, machine, transcript)
-    yield from console.check_faults(faults, starvation_of(outcome))
-    yield from kernel_log.check_kernel(consoles.log, faults, starvation_of(outcome), transcript, bootable.fail_on)
+    starvation = Starvation() if kernel_log.is_broken(consoles.log) else starvation_of(outcome)
+    yield from console.check_faults(faults, starvation)
+    yield from kernel_log.check_kernel(consoles.log, faults, starvation, transcript, bootable.fail_on)
     yield from termination.check_channel(outcome, machine)
     is_skipped = any(finding.verdict is Verdict.SKIP for finding in reported)
     yield from completeness.find_gaps(outcome, bootable, transcript, is_skipped=is_skipped)
