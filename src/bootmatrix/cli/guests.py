@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 import time
 from typing import Any
 
@@ -89,6 +90,7 @@ def run_forward(args: argparse.Namespace) -> int:
     ports = [parse_port(text) for text in args.ports]
     for message in follow(guest, {"forward": ports}):
         say(*message.get("messages", ()))
+        sys.stdout.flush()  # the address, also for who reads a pipe
         if "status" in message:
             return int(message["status"])
     return 0

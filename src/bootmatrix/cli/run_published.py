@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -71,6 +72,7 @@ async def _serve(guest: Guest, ports: Sequence[Mapping[str, Any]]) -> None:
             address = await stack.enter_async_context(guest.forward(port["there"], local_port=port["local"]))
             say(f"{address} leads to {port['there']} of the guest")
         say("Services run until Ctrl-C; checks do not run.")
+        sys.stdout.flush()
         cause = await guest.cause_of_end()
         tasks.cancel_scope.cancel()
     say(f"The guest {one_line(cause)}")
