@@ -18,6 +18,8 @@ from bootmatrix.qemu import host
 from bootmatrix.qemu.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s
 from guests import make_machine
 
+LINUX = pytest.mark.skipif(operating_system.is_portable(), reason="of /proc, which only Linux has")
+
 pytestmark = pytest.mark.anyio
 
 
@@ -144,6 +146,7 @@ def test_limits_of_the_first_version_hold(tmp_path: Path, monkeypatch: pytest.Mo
     assert available_memory_mib() == 250
 
 
+@LINUX
 def test_without_limits_the_host_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group(tmp_path, monkeypatch, "0::/\n", {})
     assert available_memory_mib() == 8192
@@ -161,6 +164,7 @@ def test_what_children_use_is_seen() -> None:
         busy.wait()
 
 
+@LINUX
 def test_an_idle_host_is_seen() -> None:
     before = idle_cpu_s()
     assert before > 0
