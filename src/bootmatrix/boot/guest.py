@@ -54,9 +54,7 @@ async def boot(  # noqa: PLR0913
     With a `snapshot` the guest is a copy that continues from there. `folder`/diagnosis has the diagnosis of a guest
     that hangs, panics or times out; with `dump` also its memory. `attach` gets the client of the guest's agent, if the
     bootable has one, before the boot. `limits` are of result files that the agent sends to `folder`/files. `hold` uses
-    a guest with such an agent after its failure.
-
-    No QEMU outlives this function, or this process.
+    a guest with such an agent after its failure. No QEMU outlives this function, or this process.
 
     Raises HostError if QEMU cannot be started, InputError if the guest's disk has changed since it was digested,
     OSError if the console cannot be written.
@@ -78,23 +76,16 @@ async def boot(  # noqa: PLR0913
             if bootable.agent in {"collect", "hold"} and has_agent_port:
                 seen.collect(nonce, folder, limits or CollectLimits())
             disk = stack.enter_context(private_copy(bootable.disk, folder)) if bootable.disk else ()
-            scratch: tuple[IO[bytes], ...] = ()
-            if machine.scratch_mib:
-                entering = partial(stack.enter_context, scratch_disk(machine.scratch_mib, folder))
-                scratch = await anyio.to_thread.run_sync(entering)
-            if snapshot:
-                files = stack.enter_context(copy_files(snapshot, bootable))
+            scratch = await _scratch(machine, folder, stack)
+            files = stack.enter_context(copy_files(snapshot, bootable)) if snapshot else None
+            if snapshot and files:
                 seen.resume(snapshot.console + COPY_BEGINS, files.state, wake_up())
                 command = for_fork(machine, bootable, _descriptors(theirs, (), has_agent_port), files, program)
             else:
-                files = None
-                command = for_cell(
-                    machine, bootable, _descriptors(theirs, disk, has_agent_port, network, scratch), program
-                )
-            inherited = [
-                *(end.fileno() for end in (*theirs, *disk, *network, *scratch)),
-                *(files.numbers if files else ()),
-            ]
+                descriptors = _descriptors(theirs, disk, has_agent_port, network, scratch)
+                command = for_cell(machine, bootable, descriptors, program)
+            ends = (*theirs, *disk, *network, *scratch)
+            inherited = [*(end.fileno() for end in ends), *(files.numbers if files else ())]
             bound = stack.enter_context(bounded(machine))
             starting = running(
                 command.arguments, inherited, machine, bound, wires.console, WRITES_BYTES if disk or scratch else 0
@@ -105,6 +96,13 @@ async def boot(  # noqa: PLR0913
                 await seen.follow(process)
             seen.bound_fault = bound.fault()
     return _outcome(seen, folder)
+
+
+async def _scratch(machine: Machine, folder: Path, stack: ExitStack) -> tuple[IO[bytes], ...]:
+    """Make the guest's scratch disk, if it has one; the stack removes it."""
+    if not machine.scratch_mib:
+        return ()
+    return await anyio.to_thread.run_sync(partial(stack.enter_context, scratch_disk(machine.scratch_mib, folder)))
 
 
 def _use_agent(

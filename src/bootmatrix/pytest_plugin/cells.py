@@ -48,8 +48,7 @@ class TestCell:
 def parameters(config: pytest.Config, file: Path, marker: pytest.Mark) -> list[ParameterSet]:
     """Return a marker's cells as parameters; skips and xfails are marked.
 
-    Raises:
-        pytest.UsageError: unknown spec, architecture or kernel.
+    Raises pytest.UsageError for an unknown spec, architecture or kernel.
     """
     unknown = set(marker.kwargs) - {"spec", "arch", "kernel", "at"}
     if unknown or marker.args or "spec" not in marker.kwargs:

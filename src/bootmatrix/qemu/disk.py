@@ -66,9 +66,7 @@ def private_copy(disk: Artefact, folder: Path) -> Iterator[tuple[IO[bytes], IO[b
 def scratch_disk(size_mib: int, folder: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Open an unnamed sparse file system in `folder`, read-write and read-only.
 
-    Raises:
-        ToolMissing: e2fsprogs is not installed.
-        HostError: it cannot be made.
+    Raises ToolMissing if e2fsprogs is not installed, HostError if it cannot be made.
     """
     with _own_file(folder) as disk:
         disk.truncate(size_mib << 20)
