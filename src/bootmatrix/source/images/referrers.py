@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +116,15 @@ def _platforms(document: bytes) -> set[str]:
         return set()
 
 
+def _limited(reply: httpx.Response) -> Iterator[bytes]:
+    size = 0
+    for chunk in reply.iter_bytes():
+        size += len(chunk)
+        if size > MAX_REFERRERS_BYTES:
+            raise NetworkError(f"{reply.url}: more than {MAX_REFERRERS_BYTES} bytes")
+        yield chunk
+
+
 class _Uploads:
     """Uploads into a repository."""
 
@@ -128,19 +137,18 @@ class _Uploads:
 
     def manifest(self, version: str) -> tuple[bytes, str] | None:
         """Fetch a manifest and its media type; None if the repository lacks it."""
-        reply = self._send("GET", f"{self._base}/manifests/{version}", {200, 404})
+        reply, content = self._send("GET", f"{self._base}/manifests/{version}", {200, 404})
         if reply.status_code == 404:
             return None
-        if len(reply.content) > MAX_REFERRERS_BYTES:
-            raise NetworkError(f"{self._base}/manifests/{version}: more than {MAX_REFERRERS_BYTES} bytes")
-        return reply.content, reply.headers.get("Content-Type", MANIFEST).partition(";")[0]
+        return content, reply.headers.get("Content-Type", MANIFEST).partition(";")[0]
 
     def blob(self, data: bytes) -> None:
         """Upload a blob, unless the repository has it."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if self._send("HEAD", f"{self._base}/blobs/{digest}", {200, 404}).status_code == 200:
+        known, _ = self._send("HEAD", f"{self._base}/blobs/{digest}", {200, 404})
+        if known.status_code == 200:
             return
-        begun = self._send("POST", f"{self._base}/blobs/uploads/", {202})
+        begun, _ = self._send("POST", f"{self._base}/blobs/uploads/", {202})
         place = begun.url.join(begun.headers.get("Location", "")).copy_merge_params({"digest": digest})
         if origin_of(place) != origin_of(begun.url):
             raise UntrustedError(f"the registry {self._endpoint.name} sends the upload to {place.host}: refused")
@@ -148,20 +156,22 @@ class _Uploads:
 
     def put(self, version: str, media_type: str, data: bytes) -> bool:
         """Upload a manifest; return whether the registry lists it by its subject."""
-        reply = self._send("PUT", f"{self._base}/manifests/{version}", {201}, media_type, data)
+        reply, _ = self._send("PUT", f"{self._base}/manifests/{version}", {201}, media_type, data)
         return "OCI-Subject" in reply.headers
 
     def _send(
         self, method: str, url: str | httpx.URL, expected: set[int], media_type: str = "", data: bytes = b""
-    ) -> httpx.Response:
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request; return the reply and its body."""
         name = self._endpoint.name
         headers = {"Content-Type": media_type} if media_type else {}
         try:
-            reply = self._client.request(method, url, content=data, headers=headers)
+            with self._client.stream(method, url, content=data, headers=headers) as reply:
+                body = b"".join(_limited(reply))
         except httpx.TransportError as error:
             raise NetworkError(f"the registry {name} does not answer: {in_words(error)}") from error
         if reply.status_code in expected:
-            return reply
+            return reply, body
         hint = (
             f"Log in with an account that may write: `docker login {name}`." if reply.status_code in {401, 403} else ""
         )
