@@ -193,7 +193,7 @@ async def _run_workers(job: WorkersJob) -> None:
         workers = []
         for number in range(job.first, job.first + job.count):
             runner = await stack.enter_async_context(_runner(number, job))
-            options = worker_options(runner.offer, runner.offer.memory_mib)
+            options = {**worker_options(runner.offer, runner.offer.memory_mib), "local_directory": job.folder}
             workers.append(
                 QuietWorker(job.address, host=LOOPBACK, security=job.keys.security(), plugins=(runner,), **options)
             )
