@@ -110,6 +110,14 @@ def test_a_pass_of_a_test_whose_command_is_missing_is_marked(tmp_path: Path) -> 
     assert "| second | pass |" in text
 
 
+def test_a_package_can_leave_tests_out_and_need_modules(tmp_path: Path) -> None:
+    path = tmp_path / "list.yml"
+    path.write_text(LIST.replace("[first, second]", "[first, {name: second, skip: [slow], modules: [veth]}]"))
+    survey = load_list(path)
+    assert survey.packages == ("first", "second")
+    assert (survey.skipped, survey.modules) == ({"second": ("slow",)}, {"second": ("veth",)})
+
+
 def test_texts_of_a_guest_are_harmless(tmp_path: Path) -> None:
     evil = "<script>|[x](javascript:y)\x1b[31m`"
     text = page(tmp_path, result("first", "x86_64/6.1", "fail", ("t", "fail", evil)))

@@ -147,7 +147,7 @@ def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folde
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     record = folder / "record.json"
-    skips = [f"--skip-test={name}" for name in survey.skipped[cell.package]]
+    skips = [f"--skip-test={name}" for name in survey.skipped.get(cell.package, ())]
     server = str(Path(sys.executable).with_name("autopkgtest-virt-bootmatrix"))
     command = [
         *("setpriv", "--pdeathsig", "TERM", "autopkgtest", "--no-built-binaries", *skips, str(source.tree)),
@@ -193,7 +193,8 @@ def status_of(exit_status: int, tests: Sequence[Mapping[str, str]]) -> str:
 def _options(cell: SurveyCell, survey: SurveyList, tree: str) -> list[str]:
     """Return options of the server, such that apt in the guest reads no more than the tests need."""
     target = ("--arch", cell.machine, "--kernel", cell.kernel, "--root", survey.root)
-    return [*target, "--isolation", survey.isolation, "--tree", tree]
+    modules = (word for name in survey.modules.get(cell.package, ()) for word in ("--module", name))
+    return [*target, "--isolation", survey.isolation, "--tree", tree, *modules]
 
 
 def _run(command: list[str], log: Path, limit_s: float) -> tuple[int, bool]:

@@ -41,6 +41,7 @@ def render(survey: SurveyList, results: Sequence[CellResult], versions: Mapping[
         *_second_runs(results),
         *_hollow(results),
         *_left_out(survey),
+        *(f"{note}\n" for note in survey.notes),
         "## Failures\n",
         *_failures(survey, results),
         "## Skipped tests\n",
@@ -202,7 +203,7 @@ def _inputs(survey: SurveyList, results: Sequence[CellResult]) -> Iterator[str]:
     yield "\n| target | kernel | sha256 of kernel and initrd | command |\n|---|---|---|---|"
     by_target: dict[str, CellResult] = defaultdict()
     for result in results:
-        if result.guests and not survey.skipped[result.package]:
+        if result.guests and result.package not in {*survey.skipped, *survey.modules}:
             by_target[f"{result.machine}/{result.kernel}"] = result
     for target, result in by_target.items():
         guest = result.guests[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -53,8 +53,9 @@ class Cause:
 class SurveyList:
     """A survey as its file has it. `suite` has the sources of what the `root` installs.
 
-    `isolation` is that of testbeds; `skipped` has names of tests that are left out, by package; `not_run` has packages
-    that are left out, with the reason; `cost_notes` are lines for the costs.
+    `isolation` is that of testbeds; `skipped` has names of tests that are left out, by package; `modules` has those
+    of the kernel that a package's tests need; `not_run` has packages that are left out, with the reason; `notes`
+    and `cost_notes` are lines for the results and the costs.
     """
 
     suite: str
@@ -64,7 +65,9 @@ class SurveyList:
     causes: tuple[Cause, ...]
     isolation: str = "none"
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     not_run: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
     cost_notes: tuple[str, ...] = ()
 
     def cells(self) -> Iterator[SurveyCell]:
@@ -85,10 +88,12 @@ def load_list(path: Path) -> SurveyList:
         return SurveyList(
             *(str(fields["suite"]), str(fields["root"])),
             targets=tuple(_target(str(text), path) for text in fields["targets"]),
-            packages=tuple(_package(entry)[0] for entry in fields["packages"]),
-            skipped=dict(map(_package, fields["packages"])),
+            packages=tuple(map(_name, fields["packages"])),
+            skipped=_by_package(fields["packages"], "skip"),
+            modules=_by_package(fields["packages"], "modules"),
             causes=tuple(_cause(entry, path) for entry in fields.get("causes") or ()),
             isolation=str(fields.get("isolation", "none")),
+            notes=tuple(map(str, fields.get("notes") or ())),
             cost_notes=tuple(map(str, fields.get("cost_notes") or ())),
             not_run=tuple(
                 (", ".join(map(str, entry["packages"])), str(entry["reason"])) for entry in fields.get("not_run") or ()
@@ -100,9 +105,12 @@ def load_list(path: Path) -> SurveyList:
         raise InputError(f"{path}: not the list of a survey: {error}", "See benchmarks/survey/list.yml.") from error
 
 
-def _package(entry: Any) -> tuple[str, tuple[str, ...]]:
-    """Return the name of a package, and of the tests to skip."""
-    return (str(entry["name"]), tuple(map(str, entry["skip"]))) if isinstance(entry, dict) else (str(entry), ())
+def _name(entry: Any) -> str:
+    return str(entry["name"] if isinstance(entry, dict) else entry)
+
+
+def _by_package(entries: Iterable[Any], key: str) -> dict[str, tuple[str, ...]]:
+    return {_name(entry): tuple(map(str, entry[key])) for entry in entries if isinstance(entry, dict) and key in entry}
 
 
 def _target(text: str, path: Path) -> tuple[str, str]:

@@ -28,6 +28,7 @@ mkdir -p {FOLDER} && chmod 1777 {FOLDER} || exit 1
 if command -v apt-get >/dev/null && ! ls /var/lib/apt/lists 2>/dev/null | grep -q _Packages; then
     out=$(apt-get update 2>&1) || {{ echo "$out" >&2; exit 1; }}
 fi
+[ -e /etc/fstab ] || : >/etc/fstab
 command -v apt-extracttemplates >/dev/null || rm -f /etc/apt/apt.conf.d/70debconf
 if command -v useradd >/dev/null && ! getent passwd {USER} >/dev/null; then
     useradd --create-home --shell /bin/bash {USER} || exit 1
@@ -41,6 +42,8 @@ getent passwd {USER} || :
 
 Packages may start their services by init scripts: without an init system, and without this policy, they would not.
 
+Tests read `/etc/fstab`, which debootstrap makes. debconf's preconfiguration does nothing without apt-utils.
+
 autopkgtest would make the user with adduser, a Perl program, which takes many times as long under emulation.
 """
 
@@ -50,7 +53,7 @@ class TestbedSettings:
     """Settings of testbeds, as JSON values of `KeptSettings`.
 
     `record` is a file for descriptions of all guests. `isolation` is `container` or `machine` for tests that need it.
-    `packages` limit apt's lists to them and their possible dependencies.
+    `packages` limit apt's lists to them and their possible dependencies. `modules` of the kernel are loaded.
     """
 
     __test__ = False
@@ -63,6 +66,7 @@ class TestbedSettings:
     record: Path | None = None
     isolation: str = "none"
     packages: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
 
 class Testbed:
@@ -99,6 +103,7 @@ class Testbed:
             kept_server.KeptSettings(
                 f"autopkgtest-{os.getpid()}-{next(self._numbers)}",
                 *(settings.name, settings.arch, settings.kernel, KEEP_S, settings.workspace, settings.selection),
+                modules=settings.modules,
             )
         )
         self._guest = KeptGuest(folder, {})

@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     option(made, "--network", "default: none", choices=("none", "outbound"), default="none")
     option(made, "--tree FOLDER", "let apt know only what this source tree's tests need", type=Path)
     option(made, "--isolation", "run tests that need it", choices=("none", "container", "machine"), default="none")
+    option(made, "--module NAME", "load this module of the kernel", action="append", default=[])
     option(made, "--record FILE", "write the guests' kernels, files and packages", type=Path)
     option(made, "--lock FILE", "use the kernels and packages of a lock file only", type=Path)
     add_shared(made, "--cache", "--archive", "--offline")
@@ -86,6 +87,7 @@ def _serve(args: argparse.Namespace) -> None:
         record=args.record.absolute() if args.record else None,
         isolation=args.isolation,
         packages=packages_of(args.tree) if args.tree else (),
+        modules=tuple(args.module),
     )
     testbed = Testbed(settings, (sys.executable, "-P", testbed_command.__file__))
     with open(1, "wb", buffering=0, closefd=False) as replies:

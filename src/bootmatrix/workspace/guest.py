@@ -24,7 +24,7 @@ from bootmatrix.load.recipe import shipped_image
 from bootmatrix.load.spec import find_spec
 from bootmatrix.model import Bootable, Container, ImageOverride, Spec
 from bootmatrix.model.cell import Network
-from bootmatrix.model.spec import CHECK
+from bootmatrix.model.spec import CHECK, MODULES
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.workspace.guest_session import GuestSession, open_session
 from bootmatrix.workspace.planned_run import PlannedRun
@@ -271,14 +271,16 @@ class CommandError(BuildError):
             super().__init__(f"{name}: exit status {result.status}{f': {last}' if last else ''}")
 
 
-def image_spec(image: str, network: Network | None = None) -> tuple[Spec, ImageOverride]:
+def image_spec(image: str, network: Network | None = None, modules: Sequence[str] = ()) -> tuple[Spec, ImageOverride]:
     """Return a spec that runs nothing in an image's root, and its source.
 
-    A shipped image is named by its folder, or as `NAME:TAG`. With a network, only its DHCP client runs.
+    A shipped image is named by its folder, or as `NAME:TAG`. With a network, only its DHCP client runs. The kernel's
+    modules are loaded.
     """
     folder = specs_folder()
     shipped = shipped_image(image)
-    root = Container(name=ROOT, image="bootmatrix.invalid/root", annotations={CHECK: "1s"})
+    annotations = {CHECK: "1s", **({MODULES: " ".join(modules)} if modules else {})}
+    root = Container(name=ROOT, image="bootmatrix.invalid/root", annotations=annotations)
     spec = Spec(name="exec", path=str(folder / "exec.yml"), init=("@pkg:./images/init",), services=(root,))
     if network in {"guest", "outbound"}:
         client = Container(name="dhcpcd", image="@pkg:./images/dhcpcd")
@@ -287,10 +289,12 @@ def image_spec(image: str, network: Network | None = None) -> tuple[Spec, ImageO
     return spec, ImageOverride(pattern=root.image, source=source, folder=str(folder) if shipped else ".")
 
 
-def plan_guest(plan_single: Callable[[str], PlannedRun], name: str) -> tuple[PlannedRun, str]:
+def plan_guest(
+    plan_single: Callable[[str], PlannedRun], name: str, modules: Sequence[str] = ()
+) -> tuple[PlannedRun, str]:
     """Plan one guest of a spec or an image; return the root of its commands too.
 
-    `plan_single` plans one cell of a spec.
+    `plan_single` plans one cell of a spec. `modules` of the kernel are loaded for an image; a spec names its own.
 
     Raises InputError if the architecture, kernel or spec is unknown.
     """
@@ -304,7 +308,7 @@ def plan_guest(plan_single: Callable[[str], PlannedRun], name: str) -> tuple[Pla
         planned = plan_single(spec_path)
         return replace(planned, config=replace(planned.config, fork=True)), ""
     planned = plan_single("hello")
-    spec, override = image_spec(name, planned.cells[0].network)
+    spec, override = image_spec(name, planned.cells[0].network, modules)
     cell = planned.cells[0].model_copy(update={"spec": spec.path, "spec_name": spec.name})
     sources = replace(planned.config.sources, images=(override, *planned.config.sources.images))
     config = replace(planned.config, sources=sources, specs={spec.path: spec}, fork=True)

@@ -48,7 +48,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class KeptSettings:
-    """Settings of a kept guest as JSON: options of workspace, selection."""
+    """Settings of a kept guest as JSON, as of `Workspace` and its `guest`."""
 
     id: str
     name: str
@@ -57,6 +57,7 @@ class KeptSettings:
     keep_s: float
     workspace: Mapping[str, Any] = field(default_factory=dict)
     selection: Mapping[str, Any] = field(default_factory=dict)
+    modules: Sequence[str] = ()
 
 
 def start(settings: KeptSettings) -> Path:
@@ -175,7 +176,11 @@ async def _serve(settings: KeptSettings, folder: Path, answer: _Answer) -> None:
             tasks.start_soon(_end_by_signal, signals, tasks.cancel_scope)
             tasks.start_soon(_end_with_starter, answer, tasks.cancel_scope)
             async with workspace.guest(
-                settings.name, arch=settings.arch, kernel=settings.kernel, selection=selection
+                settings.name,
+                arch=settings.arch,
+                kernel=settings.kernel,
+                selection=selection,
+                modules=settings.modules,
             ) as guest:
                 await KeptServer(settings, folder, guest).run(lambda: answer.send("ready"))
             tasks.cancel_scope.cancel()

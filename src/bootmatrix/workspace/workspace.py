@@ -237,18 +237,19 @@ class Workspace:
         kernel: str = "default",
         selection: Selection | None = None,
         env: Mapping[str, str] | None = None,
+        modules: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> AsyncIterator[Guest]:
         """Boot a guest for commands and files, killed in the end. Asynchronous.
 
         `name` is a spec, whose services are started, or an image, of which nothing is started. `default` is kernel
-        6.1, or the first one of an architecture without it.
+        6.1, or the first one of an architecture without it. `modules` of the kernel are loaded for an image.
 
         Raises InputError for an unknown spec, architecture or kernel; BootmatrixError if it cannot be built or booted.
         """
         from bootmatrix.workspace.guest import open_guest, plan_guest
 
-        planned, root = plan_guest(lambda spec: self.plan_single(spec, arch, kernel, selection), name)
+        planned, root = plan_guest(lambda spec: self.plan_single(spec, arch, kernel, selection), name, modules)
         async with open_guest(planned, root, observer, env) as guest:
             yield guest
 
