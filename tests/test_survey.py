@@ -6,7 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.survey.cells import CellResult, confirmed, load_results, missing_commands, save_results, status_of
+from benchmarks.survey.cells import (
+    CellResult,
+    confirmed,
+    load_results,
+    missing_commands,
+    save_results,
+    status_of,
+    status_of_late,
+)
 from benchmarks.survey.page import render
 from benchmarks.survey.plan import load_list
 
@@ -108,6 +116,12 @@ def test_a_pass_of_a_test_whose_command_is_missing_is_marked(tmp_path: Path) -> 
     assert "| first | pass? |" in text
     assert "- first/x86_64/6.1: cc, make." in text
     assert "| second | pass |" in text
+
+
+def test_a_testbed_that_is_late_is_no_fault_of_the_package() -> None:
+    begin = "autopkgtest [20:01:02]: test smoke: [-----------------------\n"
+    assert status_of_late("autopkgtest [20:00:00]: starting\n") == "infra-error"
+    assert status_of_late(f"autopkgtest [20:00:00]: starting\n{begin}1..9\n") == "timeout"
 
 
 def test_a_package_can_leave_tests_out_and_need_modules(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ IN_TEST = re.compile(
     r"^autopkgtest \S+: test \S+ +\[-+$(.*?)^autopkgtest \S+: test \S+ +-+\]$", re.MULTILINE | re.DOTALL
 )
 MISSING = re.compile(r": (?:line )?\d+: (\S{1,60}): (?:command )?not found$", re.MULTILINE)
+BEGUN = re.compile(r"^autopkgtest \S+: test \S+ +\[-+$", re.MULTILINE)
 END_S = 60.0
 """For autopkgtest to end its testbed after a signal."""
 
@@ -160,9 +161,10 @@ def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folde
     status, is_over = _run(command, folder / "log", limit_s)
     guests = json.loads(record.read_bytes())["guests"] if record.is_file() else []
     tests = _tests(folder / "out" / "summary")
+    log = (folder / "log").read_text(encoding="utf-8", errors="replace")
     return CellResult(
         *(cell.id, cell.package, source.version, cell.machine, cell.kernel),
-        status="timeout" if is_over else status_of(status, tests),
+        status=status_of_late(log) if is_over else status_of(status, tests),
         exit_status=status,
         reason=_reason(folder / "log", status, is_over, limit_s),
         tests=tests,
@@ -174,13 +176,18 @@ def _run_once(cell: SurveyCell, source: SourcePackage, survey: SurveyList, folde
         wall_s=round(time.monotonic() - started, 1),
         cpu_s=round(_cpu_s() - before_s, 1),
         guests=tuple(guests),
-        missing=missing_commands((folder / "log").read_text(encoding="utf-8", errors="replace")),
+        missing=missing_commands(log),
     )
 
 
 def missing_commands(log: str) -> tuple[str, ...]:
     """Return commands that a shell did not find while a test ran, by autopkgtest's output."""
     return tuple(sorted({name for test in IN_TEST.findall(log) for name in MISSING.findall(test)}))
+
+
+def status_of_late(log: str) -> str:
+    """Return the status of a cell whose time was over; before its first test the testbed was too slow."""
+    return "timeout" if BEGUN.search(log) else "infra-error"
 
 
 def status_of(exit_status: int, tests: Sequence[Mapping[str, str]]) -> str:
