@@ -149,10 +149,10 @@ def test_an_image_that_opens_other_files_of_the_host_is_refused(tmp_path: Path, 
     [
         ("/dev/zero", "the disk /dev/zero is not a regular file"),
         ("pipe", "pipe is not a regular file"),
-        ("{arch:>99999999999}", "only these names"),
-        ("{arch!r}", "only these names"),
-        ("{arch.x}", "only these names"),
-        ("{", "only these names"),
+        ("{arch:>99999999999}", "the only placeholders are"),
+        ("{arch!r}", "the only placeholders are"),
+        ("{arch.x}", "the only placeholders are"),
+        ("{", "the only placeholders are"),
     ],
 )
 def test_a_disk_that_would_never_be_read_to_its_end(tmp_path: Path, name: str, words: str) -> None:

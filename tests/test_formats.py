@@ -158,7 +158,7 @@ def test_what_was_changed_is_not_booted(tmp_path: Path, built: Path) -> None:
         file.write(b"x")
     said = tool("run", "all-efi.img", "--arch", "x86_64", "--offline", cwd=tmp_path, status=2)
     assert "all-efi.img: missing, or not the file that was built" in said
-    assert "QEMU does not boot" in tool("run", "all.tar", "--arch", "x86_64", cwd=tmp_path, status=2)
+    assert "QEMU cannot boot directly" in tool("run", "all.tar", "--arch", "x86_64", cwd=tmp_path, status=2)
     assert "was built for x86_64" in tool("run", "all-efi.img", "--arch", "aarch64", cwd=tmp_path, status=2)
     assert "--shell is for" in tool("run", "all-efi.img", "--arch", "x86_64", "--shell", cwd=tmp_path, status=2)
 

@@ -23,7 +23,7 @@ onboot:
   - name: builder
     image: bootmatrix/busybox
     readonly: true
-    command: [grep, -q, debian-kernel, /proc/version]
+    command: [/bin/busybox, grep, -q, debian-kernel, /proc/version]
 """
 MAKEFILE = """\
 all:
@@ -67,8 +67,8 @@ def test_the_page_on_git_bisect_finds_the_first_bad_commit(tmp_path: Path, monke
         assert word in commands
         commands = commands.replace(word, value)
     found = _shell(commands)
-    assert "is the first bad commit" in found
-    assert "commit 2" in found
+    first_bad = found.partition(" is the first bad commit\n")[2]
+    assert "    commit 2\n" in first_bad
 
 
 def _shell(script: str) -> str:

@@ -82,7 +82,7 @@ def test_a_format_that_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_kernel_whose_root_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = built(tmp_path, {("kernel+squashfs", "-kernel"): b"kernel"})
-    assert "x-squashfs.img, which is to be booted" in refused(tmp_path, said, "x-kernel", capsys)
+    assert "x-squashfs.img, the file to boot" in refused(tmp_path, said, "x-kernel", capsys)
 
 
 def test_a_machine_that_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

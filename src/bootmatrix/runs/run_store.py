@@ -264,7 +264,9 @@ def read_console(folder: Path, record: Record) -> bytes:
     if not record.console:
         return b""
     path = console_path(folder, record)
-    if path.resolve() != console_path(folder.resolve(), record) or not path.is_file():
+    if path.resolve() != console_path(folder.resolve(), record):
+        raise InputError(f"{path}: expected the console of {record.cell.id}, found a link")
+    if not path.is_file():
         raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
     if path.stat().st_size > MAX_CONSOLE_BYTES:
         raise InputError(f"{path}: {path.stat().st_size} bytes, expected a console of at most {MAX_CONSOLE_BYTES}")
