@@ -330,6 +330,28 @@ def test_the_project_of_a_source_tree(here: Path) -> None:
     assert (matrix.kernel, matrix.timeouts.silence) == (("default",), 300.0)
 
 
+@pytest.mark.parametrize(
+    ("words", "packages", "expected"),
+    [
+        (("make", "check"), (), ["make", "gcc", "libc6-dev"]),
+        (("cmake", "-S", "."), (), ["cmake", "make", "g++"]),
+        (("make", "check"), ("make", "clang"), ["make", "clang"]),
+        (("./run", "make"), (), None),
+    ],
+)
+def test_a_usual_command_brings_its_packages(
+    here: Path, words: tuple[str, ...], packages: tuple[str, ...], expected: list[str] | None
+) -> None:
+    write(here / "hello/Makefile", "check:\n")
+    request = TrialRequest(find_thing(["./hello"]), words=words, arch=("s390x",), packages=packages)
+    folder = here / "made"
+    folder.mkdir()
+    _, notes = write_trial(folder, request, PROFILES)
+    base = folder / "images/hello-base/build.yml"
+    assert (yaml.safe_load(base.read_text(encoding="utf-8"))["packages"] if base.exists() else None) == expected
+    assert any("needs packages: --packages" in note for note in notes) == (expected is not None and not packages)
+
+
 # Packages
 
 

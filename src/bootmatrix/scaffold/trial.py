@@ -18,7 +18,7 @@ from bootmatrix.scaffold.programs import FileChoice, choose_programs
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.systemd import SYSTEMD, SYSTEMD_FILES, SYSTEMD_PACKAGES, systemd_parts, unit_name
 from bootmatrix.scaffold.thing import PLACEHOLDER, find_thing
-from bootmatrix.scaffold.trial_request import DEFAULT_IMAGE, PREPARED_IMAGE, TrialRequest, check_request
+from bootmatrix.scaffold.trial_request import DEFAULT_IMAGE, PREPARED_IMAGE, TrialRequest, check_request, with_packages
 from bootmatrix.scaffold.yaml_text import yaml_text
 
 CAPABILITIES = (
@@ -110,11 +110,15 @@ def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Prof
     Raises InputError if the request does not fit together, or no architecture is left.
     """
     check_request(request)
+    request, added = with_packages(request)
     targets = [
         profile.name + ("" if machine == profile.default_machine() else f"/{machine}")
         for profile, machine in find_targets(request.arch, profiles)
     ]
     project = _Project(folder, request, request.thing.name)
+    if added:
+        listed = ",".join(added)
+        project.notes.append(f"'{request.words[0]}' needs packages: --packages {listed}, unless you name others")
     image = _write_image(project, targets, profiles)
     if request.is_open and project.choice and not PLACEHOLDER.search(" ".join(request.thing.paths)):
         targets = _narrow(project, project.choice, targets)

@@ -1,8 +1,11 @@
 """The request of `bootmatrix try`, and its checks."""
 
 import re
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from bootmatrix.errors import InputError
@@ -52,6 +55,20 @@ class TrialRequest:
         """True if a program is to stay, and not to end."""
         asks = bool(self.stays or self.port or self.path or self.service)
         return asks or (self.thing.kind == "image" and not self.words)
+
+
+@cache
+def _commands() -> dict[str, list[str]]:
+    return tomllib.loads(files("bootmatrix.scaffold").joinpath("commands.toml").read_text(encoding="utf-8"))
+
+
+def with_packages(request: TrialRequest) -> tuple[TrialRequest, tuple[str, ...]]:
+    """Add the packages of a known command to a request without any; return them too."""
+    is_bare = request.thing.kind in {"folder", "none"} and request.image == DEFAULT_IMAGE
+    if not is_bare or request.packages or request.prepare or not request.words:
+        return request, ()
+    packages = tuple(_commands().get(request.words[0], ()))
+    return replace(request, packages=packages), packages
 
 
 def check_request(request: TrialRequest) -> None:
