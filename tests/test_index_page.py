@@ -268,6 +268,11 @@ def test_a_run_is_followed_as_it_grows(server: Server, reports: Path) -> None:
     [seen] = state()["under_way"]
     assert seen["last"] == "<b>Starting</b>\N{REPLACEMENT CHARACTER}"
     assert 25 <= seen["quiet_s"] < 60
+    moved = folder.rename(reports.parent / "elsewhere")
+    folder.symlink_to(moved)  # nothing is read through it
+    assert state()["under_way"] == [one]
+    folder.unlink()
+    moved.rename(folder)
     writer.add(record)
     assert state()["cells"] == [
         {"id": "influxdb/x86_64/6.1", "verdict": "fail", "standing": "bad", "seconds": 4.1, "reason": "broken"}

@@ -288,7 +288,9 @@ def _planned_in(file: Path, _written: int) -> int:
 def _under_way(folder: Path) -> Iterator[dict[str, Any]]:
     """List running cells, with the console's last line and its age in s."""
     for cell in unfinished(folder):
-        last, quiet_s = _last_words(folder / CELLS_FOLDER / cell / CONSOLE_FILE)
+        place = folder / CELLS_FOLDER / cell
+        is_inside = place.resolve() == folder.resolve() / CELLS_FOLDER / cell
+        last, quiet_s = _last_words(place / CONSOLE_FILE) if is_inside else ("", 0)
         yield {"id": cell, "last": last, "quiet_s": quiet_s}
 
 
