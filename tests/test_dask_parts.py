@@ -129,6 +129,37 @@ def test_a_bundle_holds_regular_files_alone(tmp_path: Path, kind: bytes) -> None
         unpack(path, sha256_of(path), tmp_path, "desk")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.map": "a,b"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "7000000000"},
+        {"size": str(1 << 62)},
+    ],
+    ids=["bad map", "holes", "size"],
+)
+def test_a_bundle_with_odd_headers_is_its_hosts_fault(tmp_path: Path, headers: dict[str, str]) -> None:
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("console.log")
+        member.size, member.pax_headers = 512, headers
+        archive.addfile(member, io.BytesIO(b"1\n0\n512\n".ljust(512, b"\0")))
+    here = tmp_path / "here"
+    here.mkdir()
+    with pytest.raises(InfraError, match="the bundle of the host desk"):
+        unpack(path, sha256_of(path), here, "desk")
+    assert sum(file.stat().st_size for file in here.rglob("*")) < 1 << 20
+
+
+def test_a_bundle_of_nested_headers_is_its_hosts_fault(tmp_path: Path) -> None:
+    block = tarfile.TarInfo("x")
+    block.type, block.size = tarfile.XHDTYPE, 0
+    path = tmp_path / "evil.tar"
+    path.write_bytes(block.tobuf(tarfile.USTAR_FORMAT) * 3000)
+    with pytest.raises(InfraError, match="the bundle of the host desk"):
+        unpack(path, sha256_of(path), tmp_path, "desk")
+
+
 def test_lost_attempts_stand_before_the_decisive_one() -> None:
     record = make_record(make_cell("x86_64"), Verdict.PASS, "passed")
     lost = LostAttempt("desk", "the link was cut", datetime.now(UTC))

@@ -4,7 +4,8 @@ set -u
 matrix=${1:-nightly.matrix.yml}
 metrics=${METRICS:-bootmatrix.prom}
 
-if bootmatrix runs -n 1 | grep -q ', interrupted'; then
+# The first line is the newest run; those with a date in the future come last.
+if bootmatrix runs -n 1 | head -n 1 | grep -q ', interrupted'; then
     bootmatrix matrix --resume latest --fail-on regression --deadline 6h
     status=$?
     [ "$status" -ne 2 ] || set -- start

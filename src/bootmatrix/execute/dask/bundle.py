@@ -49,8 +49,8 @@ def unpack(bundle: Path, sha256: str, folder: Path, host: str) -> Record:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 return _record(_extract(archive, folder, host), host)
-        except (tarfile.TarError, UnicodeError) as error:
-            raise InfraError(f"the bundle of the host {host} is not a tar: {error}") from error
+        except (tarfile.TarError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+            raise InfraError(f"the bundle of the host {host} is not a tar: {str(error)[:200]}") from error
 
 
 def _record(data: bytes, host: str) -> Record:
@@ -73,7 +73,8 @@ def _extract(archive: tarfile.TarFile, folder: Path, host: str) -> bytes:
         if size_bytes > LIMIT_BYTES or count > MAX_FILES:
             raise InfraError(f"the bundle of the host {host} is too large")
         parts = member.name.split("/")
-        if not member.isreg() or len(parts) > MAX_DEPTH or not all(map(PART.fullmatch, parts)):
+        is_plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and member.sparse is None
+        if not is_plain or len(parts) > MAX_DEPTH or not all(map(PART.fullmatch, parts)):
             raise InfraError(f"the bundle of the host {host} has an invalid member: {member.name[:200]!r}")
         source = archive.extractfile(member)
         assert source is not None
