@@ -88,7 +88,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
     if lost := fault or done.fault:
         raise lost
     if done.run.interrupted:
-        say(f"To finish it: bootmatrix matrix --resume {shlex.quote(str(done.folder))}")
+        say(f"To finish it: {shlex.join(['bootmatrix', 'matrix', '--resume', str(done.folder), *_machines(args)])}")
     context = ReportContext(done.run, console_reader(done.folder), done.past)
     tell_run(services, context, done.folder / REPORT_FILE)
     if show:
@@ -110,6 +110,12 @@ async def _execute(opened: OpenRun, reports: Path) -> None:
 async def _show_under_way(reports: Path) -> None:
     await anyio.sleep(UNDER_WAY_S)
     await anyio.to_thread.run_sync(update_index, reports)
+
+
+def _machines(args: argparse.Namespace) -> list[str]:
+    """Return the options that choose the machines."""
+    executor = ["--executor", args.executor] if args.executor != LOCAL else []
+    return [*executor, *(["--cluster", args.cluster] if args.cluster else [])]
 
 
 def hold_s(args: argparse.Namespace) -> float:
