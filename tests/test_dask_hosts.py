@@ -118,10 +118,13 @@ def checked(tmp_path_factory: pytest.TempPathFactory, hosts: list[SshHost]) -> C
     stranger, impostor = make_key(folder / "stranger"), folder / "impostor"
     words = make_key(folder / "other").with_suffix(".pub").read_text().split()
     impostor.write_text(f"{other.address} {words[0]} {words[1]}\n")
+    unseen = folder / "unseen"
+    unseen.touch()
     path = write_hosts(folder / "hosts.yml", [usable], fetch="archive", python=str(python))
     bad = (
         other.entry(name="wrong-key", key=str(stranger)),
         other.entry(name="impostor", known_hosts=str(impostor)),
+        other.entry(name="unseen", known_hosts=str(unseen)),
         other.entry(name="nowhere", address=f"{other.network}.9"),
     )
     path.write_text(path.read_text() + "".join(bad))
@@ -180,10 +183,13 @@ def test_hosts_are_checked_by_a_guest_and_bad_ones_are_told_apart(checked: Check
     assert rows["a"].startswith("ok"), checked.output
     assert "x86_64 pass in" in rows["a"]
     assert "  right  " in rows["a"], "its clock"
-    assert [name for name, row in rows.items() if row.startswith("fault")] == ["wrong-key", "impostor", "nowhere"]
+    assert [name for name, row in rows.items() if row.startswith("fault")] == [
+        *("wrong-key", "impostor", "unseen", "nowhere"),
+    ]
     faults = dict(line.split(": ", 1) for line in checked.output.splitlines() if ": " in line)
     assert "permission denied for root" in faults["wrong-key"]
     assert "its host key is not the known one" in faults["impostor"]
+    assert "its host key is not known yet" in faults["unseen"]
     assert "cannot connect" in faults["nowhere"]
     assert checked.status == 3
     assert checked.has_fetched

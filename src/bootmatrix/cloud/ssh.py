@@ -39,6 +39,17 @@ async def connected(host: Host) -> AsyncIterator[asyncssh.SSHClientConnection]:
         yield tunnel
 
 
+def _is_known(target: SshTarget, file: str) -> bool:
+    """Return whether a file of known hosts has any key of a server."""
+    try:
+        keys, authorities, *_ = asyncssh.read_known_hosts(str(Path(file).expanduser())).match(
+            target.address, "", target.port
+        )
+    except (OSError, ValueError, UnicodeError):
+        return False
+    return bool(keys or authorities)
+
+
 async def _connect(
     name: str, target: SshTarget, tunnel: asyncssh.SSHClientConnection | None
 ) -> asyncssh.SSHClientConnection:
@@ -59,6 +70,9 @@ async def _connect(
         return await asyncssh.connect(target.address, **options)
     except asyncssh.HostKeyNotVerifiable as error:
         file = target.known_hosts or "~/.ssh/known_hosts"
+        if not _is_known(target, file):
+            hint = f"Log in once by ssh, or add its key to {file}: ssh-keyscan -p {target.port} {target.address}"
+            raise HostFault(f"{place}: its host key is not known yet", hint, is_lasting=True) from error
         hint = f"If the host is new or was reinstalled, renew its entry in {file}; else somebody is in between."
         raise HostFault(f"{place}: its host key is not the known one: {error.reason}", hint, is_lasting=True) from error
     except asyncssh.PermissionDenied as error:
