@@ -36,7 +36,7 @@ from registry_fixtures import Running, registry
 
 ARCHS = "x86_64,aarch64,armv7,ppc64le"
 BESIDE_S = 15.0
-"""What a try may take beside what its guests do after their boot."""
+"""Limit of a try beside the work of its guests after their boot."""
 TAGS = {"redis": "7", "influxdb": "1.8"}
 SUITES = ("bookworm",)
 MAKEFILE = "check: hello\n\t./hello\nhello: hello.c\n\t$(CC) -o $@ $<\n"

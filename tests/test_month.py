@@ -214,7 +214,7 @@ SEEN = {
     "damaged": (0, 2, "damaged: run.json: "),
     "other format": (0, 2, "other format: run.json: "),
 }
-"""What docs/nightly.md makes of each fault: the night's status, the morning's, the state. Others change nothing."""
+"""Of each fault by docs/nightly.md: the night's status, the morning's, the state. Others change nothing."""
 
 
 @pytest.mark.long

@@ -155,7 +155,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         ),
         details("--cache FOLDER", "folder for downloads and builds", type=Path),
         details(
-            "--cluster FILE|ADDRESS",
+            "--cluster FILE",
             "with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host); "
             "with --tier hardware: boards",
         ),
