@@ -159,8 +159,9 @@ def test_sizes() -> None:
 
 def test_the_command_says_what_takes_how_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path)
-    store.add_bytes(b"!<arch>\n".ljust(5000))
+    older = store.add_bytes(b"!<arch>\n".ljust(5000))
     store.add_bytes(b"\x28\xb5\x2f\xfd".ljust(3000))
+    os.utime(store.blob(older), (1, 1))
     assert usage(tmp_path)["packages"] == (1, 5000)
     del store
     assert main(["cache", "--cache", str(tmp_path)]) == 0

@@ -221,12 +221,12 @@ def test_a_record_cannot_point_outside_its_run(tmp_path: Path) -> None:
     run, folder = write_run(tmp_path, green_records()[:1])
     (tmp_path / "secret").write_text("secret")
     record = run.records[0].model_copy(update={"console": "../../../../../../secret"})
-    with pytest.raises(InputError, match="is missing"):
+    with pytest.raises(InputError, match="is missing|leads out"):
         read_console(folder, record)
     console = folder / "cells/influxdb/x86_64/pc/6.1/console.log"
     console.unlink()
     console.symlink_to(tmp_path / "secret")
-    with pytest.raises(InputError, match="is missing"):
+    with pytest.raises(InputError, match="is a link, or leads out"):
         read_console(folder, run.records[0])
 
 
@@ -257,7 +257,7 @@ def test_no_console_is_read_behind_a_link(tmp_path: Path, depth: int) -> None:
     linked = (console_path(folder, record), *console_path(folder, record).parents)[depth]
     linked.rename(tmp_path / "private")
     linked.symlink_to(tmp_path / "private")
-    with pytest.raises(InputError, match="is missing"):
+    with pytest.raises(InputError, match="is a link, or leads out"):
         read_console(folder, record)
 
 

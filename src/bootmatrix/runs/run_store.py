@@ -265,7 +265,10 @@ def read_console(folder: Path, record: Record) -> bytes:
         return b""
     path = console_path(folder, record)
     if path.resolve() != console_path(folder.resolve(), record):
-        raise InputError(f"{path}: expected the console of {record.cell.id}, found a link")
+        raise InputError(
+            f"{path}: the console of {record.cell.id} is a link, or leads out of the run",
+            "Copy the run with what its links lead to (cp -rL).",
+        )
     if not path.is_file():
         raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
     if path.stat().st_size > MAX_CONSOLE_BYTES:
