@@ -65,15 +65,15 @@ def is_stream(path: Path) -> bool:
     return str(path).startswith(DESCRIPTORS) or (path.exists() and not path.is_file())
 
 
-def open_plain(path: Path, limit_bytes: int | None = None) -> BinaryIO:
+def open_plain(path: Path, limit_bytes: int | None = None, flags: int = 0) -> BinaryIO:
     """Open a regular file of a folder that may be somebody else's, for reading.
 
-    Neither links nor files that never end, such as pipes and devices, are opened.
+    Neither links nor files that never end, such as pipes and devices, are opened. `flags` are those of os.open.
 
     Raises OSError if it cannot be opened, is not a regular file, or larger than the limit.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.EINVAL, "not a regular file, but a link", str(path)) from error

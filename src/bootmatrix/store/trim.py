@@ -45,6 +45,8 @@ _KINDS = (
 SNAPSHOTS = "snapshots"
 """Folder of the snapshots of booted guests."""
 _HEAD_BYTES = 1032
+_UNUSED = getattr(os, "O_NOATIME", 0)
+"""Flag of a look at a file that is no use of it."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _kind(path: Path) -> str:
     if path.parent.name == SNAPSHOTS:
         return "booted guests (snapshots)"
     try:
-        with open_plain(path) as file:
+        with open_plain(path, flags=_UNUSED) as file:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return "other files"
