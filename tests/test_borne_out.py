@@ -17,6 +17,7 @@ from bootmatrix.runs.run_store import RUN_FILE, STARTED_FILE, load_run, write_mo
 from bootmatrix.workspace.merge import merge_runs
 from bootmatrix.workspace.planned_run import load_resumable
 from command_line import Tool, tool
+from fake_qemu import packed
 from samples import make_cell, mixed_records, write_run
 
 __all__ = ["tool"]
@@ -71,6 +72,17 @@ def known(record: Json) -> None:
     record["cell"]["expect"], record["expected"] = "issue 7", True
 
 
+def skip_tests(record: Json) -> None:
+    """Make a boot in which the check's tests found what they need missing."""
+    messages = record["outcome"]["messages"]
+    number = next(place for place, one in enumerate(messages) if one["words"][1:] == ["exit", "1"])
+    messages[number]["words"][2] = "4"
+    messages.insert(number, {**messages[number], "kind": "tap", "words": ["check", packed(b"1..0 # SKIP no device")]})
+    for place, message in enumerate(messages, 1):
+        message["sequence"] = place
+    say("skip")(record)
+
+
 def tried_twice(record: Json) -> None:
     boots = [{"judgement": record["judgement"], "started_at": record["started_at"]}]
     record["attempt_records"] = [{**boots[0], "judgement": {"verdict": "pass", "reason": ""}}] * 2
@@ -81,6 +93,13 @@ def test_verdicts_that_their_evidence_bears_out_are_accepted(saved: Path) -> Non
     check_verdicts(load_run(saved), saved)
     run, _ = load_resumable(saved)
     assert len(run.records) == len(mixed_records())
+
+
+def test_a_cell_that_was_booted_and_skipped_is_borne_out(run_folder: Path) -> None:
+    edit(run_folder, FAILED, skip_tests)
+    run, _ = load_resumable(run_folder)
+    assert {record.verdict for record in run.records if record.cell.kernel == "7.2"} >= {"skip"}
+    assert merge_runs([run_folder], run_folder.parent / "merged").folder.is_dir()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +114,8 @@ def test_verdicts_that_their_evidence_bears_out_are_accepted(saved: Path) -> Non
             lambda record: record["cell"].update(append="quiet"),
             "its cell is not as the run's plan has it: append",
         ),
-        (FAILED, say("skip"), "it says that its cell was skipped"),
+        (FAILED, say("skip"), "it says skip, and its evidence fail: "),
+        (FAILED, all_of(say("skip"), without("outcome")), "it says that its cell was skipped"),
         (FAILED, say("user-pass"), "without a run in the user tier"),
         (FAILED, all_of(say("pass"), without("outcome")), "it says pass, without the boot"),
         (FAILED, all_of(say("pass"), without("bootable")), "it says pass, without the boot"),
@@ -162,3 +182,17 @@ def test_the_command_line_refuses_to_sign_off_or_resume_an_edited_run(tool: Tool
         assert "record.json: it says pass, and its evidence fail" in done.stderr
         assert "Traceback" not in done.stderr
     assert make_cell("x86_64", "7.2").id not in load_run(run_folder).missing
+
+
+def test_a_record_beside_run_json_that_says_otherwise_counts_in_no_new_run(run_folder: Path) -> None:
+    """Resuming and merging check the records that they take into the new run."""
+    run = load_run(run_folder)
+    write_model(run_folder / RUN_FILE, run.model_copy(update={"ended_at": run.started_at, "interrupted": True}))
+    edit(run_folder, FAILED, say("pass"))
+    with pytest.raises(InputError, match="it says pass, and its evidence fail: "):
+        load_resumable(run_folder)
+    merged = merge_runs([run_folder], run_folder.parent / "merged")
+    (merged.folder / RUN_FILE).unlink()
+    assert {record.cell.id: record.verdict for record in load_run(merged.folder).records} == {
+        record.cell.id: record.verdict for record in run.records
+    }

@@ -221,7 +221,7 @@ def test_a_record_cannot_point_outside_its_run(tmp_path: Path) -> None:
     run, folder = write_run(tmp_path, green_records()[:1])
     (tmp_path / "secret").write_text("secret")
     record = run.records[0].model_copy(update={"console": "../../../../../../secret"})
-    with pytest.raises(InputError, match="is missing|leads out"):
+    with pytest.raises(InputError, match=r"is missing|leads out"):
         read_console(folder, record)
     console = folder / "cells/influxdb/x86_64/pc/6.1/console.log"
     console.unlink()

@@ -101,14 +101,15 @@ def _faults(record: Record, planned: Cell | None, again: Judgement | None) -> It
     if record.expected != is_expected(record.cell, verdict):
         word = "as expected" if record.expected else "unexpected"
         yield f"it says that its verdict, {verdict}, is {word}, and its cell does not"
-    if planned and verdict is Verdict.SKIP:
+    is_booted_skip = verdict is Verdict.SKIP and record.outcome is not None  # its tests found what they need missing
+    if planned and verdict is Verdict.SKIP and not is_booted_skip:
         yield "it says that its cell was skipped, and the run's plan does not"
     if planned and planned.expect != record.cell.expect:
         yield "its known failures (xfail) are not those of the run's plan"
     elif planned and planned != record.cell:
         yield f"its cell is not as the run's plan has it: {', '.join(_differences(planned, record.cell))} differs"
     yield from _faults_of_tier(record)
-    if not verdict.is_guests and (record.cell.tier == "user" or not verdict.is_tested):
+    if not (verdict.is_guests or is_booted_skip) and (record.cell.tier == "user" or not verdict.is_tested):
         return  # what blames us is no claim about the guest, and never as expected
     bare = [
         attempt for attempt in record.attempt_records if attempt.judgement.verdict.is_guests and attempt.outcome is None

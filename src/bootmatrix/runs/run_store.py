@@ -109,7 +109,7 @@ class RunWriter:
         written.
         """
         check_links(path)
-        run = load_run(path)
+        run = load_resumable_run(path)
         resumed = (*run.resumed, _now())
         writer = cls(path, run.model_copy(update={"resumed": resumed, "ended_at": "", "unfinished": ()}))
         # From here on what stands in the cells' folders counts, also if this attempt is killed in its turn.
@@ -229,6 +229,20 @@ def load_run(folder: Path) -> Run:
     if not (folder / STARTED_FILE).is_file():
         raise InputError(f"{folder}: not a run: it holds neither {RUN_FILE} nor {STARTED_FILE}", HINT)
     return _recover(folder)
+
+
+def load_resumable_run(folder: Path) -> Run:
+    """Load a run with the records of its cells' folders, which count once it is resumed.
+
+    Raises InputError as `load_run` does.
+    """
+    run = load_run(folder)
+    if not run.ended_at:
+        return run
+    kept, order = _recover(folder), [record.cell.id for record in run.records]
+    places = {name: place for place, name in enumerate(order)}
+    records = sorted(kept.records, key=lambda record: places.get(record.cell.id, len(order)))
+    return run.model_copy(update={"records": tuple(records), "unfinished": kept.unfinished})
 
 
 def check_links(folder: Path) -> None:

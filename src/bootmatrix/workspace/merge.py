@@ -17,7 +17,7 @@ from bootmatrix.judge.attempts import final_judgement
 from bootmatrix.model import AttemptRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
 from bootmatrix.model.base import many_made
 from bootmatrix.report.writer import publish_reports
-from bootmatrix.runs.join import has_record, join_locks, link_cell, new_folder, write_record
+from bootmatrix.runs.join import join_locks, link_cell, new_folder, write_record
 from bootmatrix.runs.run_json import FORMAT, write_run
 from bootmatrix.runs.run_store import (
     LOCK_FILE,
@@ -262,8 +262,7 @@ def _take(chosen: CellMerge, work: Path) -> None:
     cell = chosen.record.cell
     if not chosen.is_flaky:
         link_cell(chosen.origin.folder, work, cell)
-        if not has_record(work, cell):
-            write_record(work, chosen.record)
+        write_record(work, chosen.record)  # the file beside it may say otherwise than the run
         return
     consoles = _attempts(chosen)
     kept = {Path(record.console).name for record, _ in chosen.others} | {RECORD_FILE, "cell.html"}

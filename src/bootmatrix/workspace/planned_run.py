@@ -12,7 +12,7 @@ from bootmatrix.model import Cell, Plan, Profile, Run, RunRequest, Skip, Spec
 from bootmatrix.model.run_config import RunConfig
 from bootmatrix.plan import verifying
 from bootmatrix.qemu.suitability import why_never
-from bootmatrix.runs.run_store import LOCK_FILE, load_run
+from bootmatrix.runs.run_store import LOCK_FILE, check_links, load_resumable_run
 from bootmatrix.signoff.manifest import signoffs_of
 
 
@@ -79,11 +79,12 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
 def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
     """Load a run to resume, and its request.
 
-    Raises InputError if it is signed off, written by another version, or without a request.
+    Raises InputError if it is signed off, written by another version, with links, or without a request.
     """
     from bootmatrix.cell.borne_out import check_verdicts  # only a resumed run needs the judge here
 
-    run = load_run(folder)
+    check_links(folder)
+    run = load_resumable_run(folder)
     signed = signoffs_of(folder)
     if signed:
         raise InputError(
