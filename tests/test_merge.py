@@ -10,7 +10,8 @@ import pytest
 
 from bootmatrix.cell import borne_out
 from bootmatrix.model import Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
-from bootmatrix.runs.run_store import RunWriter, load_run
+from bootmatrix.report.view import FEW_CELLS
+from bootmatrix.runs.run_store import RunWriter, cell_folder, load_run
 from bootmatrix.signoff.agreement import check_agreement
 from command_line import Tool, refused, tool
 from samples import console_of, green_records, make_cell, make_record, mixed_records, write_run
@@ -194,6 +195,21 @@ def test_links_in_a_run_are_not_followed(tool: Tool, tmp_path: Path) -> None:
     cell.rename(cell.with_name("moved"))
     cell.symlink_to(tmp_path)
     refused(tool("merge", str(folder), "-o", "reports/more"), "found a link")
+
+
+def test_pages_that_came_with_a_run_are_not_in_the_merged_one(tool: Tool, tmp_path: Path) -> None:
+    """A merged run may be published, and a run of more than 200 cells keeps the pages of plain passes."""
+    records = [make_record(make_cell("x86_64", kernel=f"6.{number}")) for number in range(FEW_CELLS + 1)]
+    part = write_part(tmp_path / "parts", records)
+    cell = cell_folder(part, records[0].cell)
+    (cell / "files").mkdir()
+    for name in ("cell.html", "other.HTML", "files/a.svg", "files/b.xml", "files/c", "files/kept.txt"):
+        (cell / name).write_text("<script>alert(1)</script>")
+    assert tool("merge", str(part), "-o", "reports/joined").returncode == 0
+    joined = cell_folder(tmp_path / "reports" / "joined", records[0].cell)
+    names = {str(path.relative_to(joined)) for path in joined.rglob("*") if path.is_file()}
+    assert names == {"record.json", "console.log", "cell.html", "files/kept.txt"}
+    assert "alert(1)" not in (joined / "cell.html").read_text()
 
 
 def test_a_folder_means_the_runs_in_it(tool: Tool, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.fsio import write_atomic
 from bootmatrix.model import Cell, Lock, Record
 from bootmatrix.model.base import as_json
+from bootmatrix.runs.result_names import harmless_name
 from bootmatrix.runs.run_json import read_value
 from bootmatrix.runs.run_store import LOCK_FILE, RECORD_FILE, cell_folder
 
@@ -20,8 +21,9 @@ T = TypeVar("T")
 def link_cell(source: Path, target: Path, cell: Cell, names: Mapping[str, str] | None = None) -> None:
     """Take a cell's files to another run, as hard links where possible.
 
-    No file of a run is changed in place, so two runs can share one. Only regular files are taken. `names` gives new
-    names to files of the cell's folder, and selects them; None takes all.
+    No file of a run is changed in place, so two runs can share one. Only regular files that no browser takes for a page
+    are taken: the run may be from elsewhere, and the joined one be published. `names` gives new names to files of the
+    cell's folder, and selects them; None takes all.
 
     Raises OSError if it cannot write.
     """
@@ -40,7 +42,7 @@ def _link_files(folder: str, own: str, names: Mapping[str, str] | None) -> None:
             if entry.is_dir(follow_symlinks=False):
                 Path(path).mkdir(exist_ok=True)
                 _link_files(entry.path, path, None)
-            elif entry.is_file(follow_symlinks=False):
+            elif entry.is_file(follow_symlinks=False) and harmless_name(path) == path:
                 _link(entry.path, path)
 
 
@@ -58,11 +60,6 @@ def write_record(folder: Path, record: Record) -> None:
     path = cell_folder(folder, record.cell) / RECORD_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, as_json(record) + b"\n", durable=False)
-
-
-def has_record(folder: Path, cell: Cell) -> bool:
-    """Return whether a joined run has the record of a cell."""
-    return (cell_folder(folder, cell) / RECORD_FILE).exists()
 
 
 def join_locks(folders: list[Path]) -> tuple[Lock | None, list[str]]:

@@ -13,7 +13,7 @@ MAX_FILE_NAME = 120
 INERT_SUFFIXES = frozenset(
     {
         *(".txt", ".log", ".tap", ".csv", ".json", ".md", ".png", ".jpg", ".jpeg", ".gif"),
-        *(".gz", ".xz", ".zst", ".bz2", ".zip", ".tar", ".tgz", ".bin", ".cpio", ".deb", ".core", ".data"),
+        *(".gz", ".xz", ".zst", ".bz2", ".zip", ".tar", ".tgz", ".bin", ".cpio", ".deb", ".core", ".data", ".elf"),
     }
 )
 """Suffixes of a guest's files that open as text, as a picture, or as a download."""
