@@ -200,6 +200,32 @@ def test_a_folder_of_reports_that_is_cut_fails(tmp_path: Path) -> None:
     assert judged(tmp_path, tree_message("/out"), other)[1] == []
 
 
+def test_a_folder_that_the_agent_broke_off_is_the_guests_fault(tmp_path: Path) -> None:
+    lacking = tarfile.TarInfo("big.bin")
+    lacking.size = 5000
+    folder = reports(tmp_path, 1)
+    with (tmp_path / "files/0.tar").open("r+b") as file:
+        file.truncate(1024)
+        file.seek(1024)
+        file.write(lacking.tobuf() + bytes(3 * 512))
+    outcome = make_outcome(1).model_copy(update={"messages": (tree_message("/out"),)})
+    for cut, verdict in (("the guest's agent does not keep to its protocol", Verdict.FAIL), ("", Verdict.INFRA_ERROR)):
+        fetched = outcome.model_copy(update={"collected": (folder.model_copy(update={"cut": cut}),)})
+        found = [one for each in read_files(fetched, Bootable(), file_reader(tmp_path)) for one in each.findings]
+        assert [one.verdict for one in found if "unexpected end" in one.reason] == [verdict]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_a_header_that_no_memory_holds_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    """Runs from elsewhere are judged again."""
+    folder, header = reports(tmp_path, 1), tarfile.TarInfo("x")
+    header.type, header.size = kind, 1 << 40
+    (tmp_path / "files/0.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT))
+    results, faults = judged(tmp_path, tree_message("/out"), folder)
+    assert (results, len(faults)) == ({}, 1)
+    assert "unexpected type" in faults[0]
+
+
 def test_a_link_to_a_report_is_told(tmp_path: Path) -> None:
     link, second = tarfile.TarInfo("last.xml"), tarfile.TarInfo("again.xml")
     link.type, link.linkname = tarfile.SYMTYPE, "/elsewhere/r.xml"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from bootmatrix.judge.junit import UnreadableReport, foreign_root, read_report
 from bootmatrix.judge.tap import MAX_NAME, MAX_RESULTS, ParsedResults, parse
@@ -32,10 +32,27 @@ MAX_REPORTS = 1000
 """Of one tree."""
 TREE_ADVICE = "Folders, patterns and large files are fetched by the agent, which this machine lacks: name files."
 
+TREE_TYPES = {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
+LONG_NAMES = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+MAX_LONG_NAME_BYTES = 8192
+"""PATH_MAX of Linux and more."""
 FileReader = Callable[[str], BinaryIO]
 """Opens a file that was fetched, by its name below the cell's folder."""
 FileCounts = Counter[tuple[str, str]]
 """Numbers of files by container and path."""
+
+
+class TreeHeader(tarfile.TarInfo):
+    """A header as guest/archive.py writes it. The run may be from elsewhere."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Parse a header. Raises ReadError for one that tarfile would read into memory, however large."""
+        header = super().frombuf(buf, encoding, errors)
+        is_long = header.type in LONG_NAMES and header.size <= MAX_LONG_NAME_BYTES
+        if header.type not in TREE_TYPES and not is_long:
+            raise tarfile.ReadError(f"unexpected type {header.type!r}")
+        return header
 
 
 class UnreadableFile(ValueError):
@@ -146,7 +163,8 @@ def _read_fetched(sent: SentFile, files: Sequence[CollectedFile], read: FileRead
                     yield report
             except (OSError, tarfile.TarError) as error:
                 reason = f"{file.container}: {file.path} cannot be read: {error}"
-                yield ParsedResults((), (Finding(Verdict.INFRA_ERROR, reason),))
+                # What the guest's agent broke off is no fault of this host's.
+                yield ParsedResults((), (Finding(Verdict.FAIL if file.cut else Verdict.INFRA_ERROR, reason),))
         if file.cut and (any(report.results for report in reports) or _is_report(file.asked)):
             reason = f"{file.container}: reports of tests may be missing: {file.cut}"
             yield ParsedResults(
@@ -174,7 +192,7 @@ def _read_tree(file: CollectedFile, saved: BinaryIO) -> Iterator[ParsedResults]:
     """
     count = 0
     files: dict[str, tarfile.TarInfo] = {}
-    with tarfile.open(fileobj=saved, mode="r:", errors="surrogateescape", encoding="utf-8") as archive:
+    with tarfile.open(None, "r:", saved, tarinfo=TreeHeader, encoding="utf-8", errors="surrogateescape") as archive:
         for member in archive:
             path = f"{file.path}/{member.name}".encode("utf-8", "replace").decode()
             content = files[member.name] = files.get(member.linkname, member) if member.islnk() else member
