@@ -124,10 +124,17 @@ LARGE = gzip.compress(_large().tobuf())
 """An archive whose disk is said to be larger than any that is booted."""
 
 
+def _extended() -> bytes:
+    """An archive whose extended header is said to be larger than any memory."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.XHDTYPE, 1 << 40
+    return gzip.compress(member.tobuf(tarfile.GNU_FORMAT))
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"", b"no archive", WHOLE[:-20], WHOLE[:60], LARGE),
+        *(b"", b"no archive", WHOLE[:-20], WHOLE[:60], LARGE, _extended()),
         *(packed(tarfile.TarInfo("other")), packed(_link()), packed(_folder())),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
@@ -127,6 +128,25 @@ def test_what_is_nothing_of_these_or_two(here: Path) -> None:
     if os.geteuid() != 0:
         with pytest.raises(InputError, match="cannot be read"):
             find_thing(["./secret"])
+
+
+def test_an_archive_whose_header_is_larger_than_memory_is_of_no_kind(here: Path) -> None:
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.XHDTYPE, 1 << 40
+    header = member.tobuf(tarfile.GNU_FORMAT)
+    (here / "plain.tar").write_bytes(header)
+    (here / "packed.tar.gz").write_bytes(gzip.compress(header))
+    for name in ("plain.tar", "packed.tar.gz"):
+        with pytest.raises(InputError, match="a file of unknown kind"):
+            find_thing([f"./{name}"])
+
+
+def test_compressed_archives_are_known_by_their_members(here: Path) -> None:
+    write(here / "manifest.json", "[]")
+    for mode in ("gz", "xz", "bz2"):
+        with tarfile.open(here / f"saved.tar.{mode}", f"w:{mode}") as archive:  # type: ignore[call-overload]
+            archive.add(here / "manifest.json", "manifest.json")
+        assert find_thing([f"./saved.tar.{mode}"]).image == f"docker-archive:{here}/saved.tar.{mode}"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from bootmatrix.load.profile import find_machine
 from bootmatrix.model import Artefact, Bootable, Built, BuiltFile, Machine, Profile
 from bootmatrix.model.artefact import ArtefactKind
 from bootmatrix.qemu.disk import WRITES_BYTES
-from bootmatrix.source.safe_archive import FAULTS
+from bootmatrix.source.safe_archive import FAULTS, PaxArchive, PaxHeader
 from bootmatrix.store import Store, sha256_of
 
 AGAIN = "Build it again."
@@ -137,13 +137,23 @@ def _disk(chosen: Chosen, store: Store) -> Artefact:
     return disk
 
 
+class _DiskHeader(PaxHeader):
+    limit_bytes = WRITES_BYTES
+
+
+class _DiskArchive(PaxArchive):
+    """An archive that may be anybody's, with a disk."""
+
+    tarinfo = _DiskHeader
+
+
 def _take_out(archive: tarfile.TarFile, path: Path) -> None:
     """Write the disk at the beginning of an archive, as a sparse file.
 
-    Raises ValueError if the archive begins with something else, or the disk is too large.
+    Raises ValueError if the archive begins with something else.
     """
     member = archive.next()
-    if member is None or member.name != DISK_IN_TAR or not member.isreg() or member.size > WRITES_BYTES:
+    if member is None or member.name != DISK_IN_TAR or not member.isreg():
         raise ValueError("no such disk")
     source = archive.extractfile(member)
     assert source
@@ -156,7 +166,7 @@ def _unpacked(packed: Artefact, store: Store) -> Artefact:
     with store.workspace() as folder:
         path = folder / DISK_IN_TAR
         try:
-            with tarfile.open(packed.path, "r:gz") as archive:
+            with _DiskArchive.open(packed.path, "r:gz") as archive:
                 _take_out(archive, path)
         except (*FAULTS, KeyError, ValueError, OverflowError) as error:
             if isinstance(error, OSError) and error.errno:  # a fault of the host, such as a full disk

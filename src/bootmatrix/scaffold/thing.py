@@ -2,9 +2,9 @@
 
 import re
 import stat
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from bootmatrix.load.spec import find_spec
 from bootmatrix.source import image_sources
 from bootmatrix.source.elf import MAGIC
 from bootmatrix.source.images.reference import parse_reference
+from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, PaxArchive, open_packed_tar, suffix_of
 
 ThingKind = Literal["folder", "program", "packages", "image", "none"]
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -139,11 +140,11 @@ def _file(path: Path, mode: int) -> Thing:
 def _archive(path: Path) -> str:
     """Return an archive's reference. Raises InputError if it is not a tar."""
     try:
-        with tarfile.open(path) as archive:
-            names = set()
-            for _, member in zip(range(MAX_MEMBERS), archive, strict=False):
-                names.add(member.name.removeprefix("./"))
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        with path.open("rb") as file:
+            is_packed = bool(suffix_of(file.read(MAGIC_BYTES)))
+            with open_packed_tar(file) if is_packed else PaxArchive.open(path, mode="r:") as archive:
+                names = {name.removeprefix("./") for name in islice((member.name for member in archive), MAX_MEMBERS)}
+    except FAULTS as error:
         raise InputError(f"{path}: a file of unknown kind", f"Name {KINDS}.") from error
     kind = "oci-archive" if "oci-layout" in names else "docker-archive" if "manifest.json" in names else "tar"
     return f"{kind}:{path.absolute()}"

@@ -192,6 +192,8 @@ class BoundedTarInfo(tarfile.TarInfo):
     """A tar header of the types that deb(5) permits."""
 
     types: ClassVar[tuple[bytes, ...]] = (*_PLAIN_TYPES, *_LONG_TYPES)
+    limit_bytes: ClassVar[int] = UNPACKED_LIMIT_BYTES
+    """Limit of a file."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -202,7 +204,7 @@ class BoundedTarInfo(tarfile.TarInfo):
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             raise DamagedArchive(f"its tar archive is truncated or corrupt: {error}") from error
-        limit = UNPACKED_LIMIT_BYTES if header.type in (*_PLAIN_TYPES, tarfile.GNUTYPE_SPARSE) else LONG_NAME_BYTES
+        limit = cls.limit_bytes if header.type in (*_PLAIN_TYPES, tarfile.GNUTYPE_SPARSE) else LONG_NAME_BYTES
         if header.type not in cls.types:
             raise DamagedArchive(f"{header.name!r} has the forbidden tar type {header.type!r}")
         if not 0 <= header.size <= limit:
@@ -213,7 +215,7 @@ class BoundedTarInfo(tarfile.TarInfo):
 class BoundedTarFile(tarfile.TarFile):
     """A tar archive with limits on its members."""
 
-    tarinfo = BoundedTarInfo
+    tarinfo: type[BoundedTarInfo] = BoundedTarInfo
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._count = self._headers_bytes = 0
@@ -227,7 +229,7 @@ class BoundedTarFile(tarfile.TarFile):
         member = super().next()
         if member is None:
             return None
-        if not 0 <= member.size <= UNPACKED_LIMIT_BYTES:  # set by an extended header
+        if not 0 <= member.size <= self.tarinfo.limit_bytes:  # set by an extended header
             raise DamagedArchive(f"invalid size of {member.name[:200]!r}: {member.size} bytes")
         self._headers_bytes += len(member.name) + len(member.linkname)
         self._headers_bytes += sum(len(name) + len(str(value)) for name, value in member.pax_headers.items())
@@ -262,7 +264,7 @@ def _checked_extents(file: tarfile.TarInfo) -> list[tuple[int, int]]:
     return extents
 
 
-class _PaxHeader(BoundedTarInfo):
+class PaxHeader(BoundedTarInfo):
     """A tar header that also permits POSIX extended headers (pax(1)), as in images."""
 
     types: ClassVar[tuple[bytes, ...]] = (*_PLAIN_TYPES, *_LONG_TYPES, *_PAX_TYPES, tarfile.GNUTYPE_SPARSE)
@@ -309,4 +311,4 @@ class _PaxHeader(BoundedTarInfo):
 class PaxArchive(BoundedTarFile):
     """A tar archive that may have extended headers and sparse files."""
 
-    tarinfo = _PaxHeader
+    tarinfo = PaxHeader
