@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +24,8 @@ from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import load_one
-from bootmatrix.model import ImageRecipe, Matrix, Profile
+from bootmatrix.model import Cell, ImageRecipe, Matrix, Profile
+from bootmatrix.model.run_config import SourceConfig
 from bootmatrix.scaffold import source_tree
 from bootmatrix.scaffold.debs import read_packages
 from bootmatrix.scaffold.source_tree import copy_tree
@@ -31,7 +33,8 @@ from bootmatrix.scaffold.thing import Thing, find_thing
 from bootmatrix.scaffold.trial import write_trial
 from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.source.elf import describe, read_program
-from bootmatrix.workspace.trial import prepare_trial
+from bootmatrix.workspace.trial import find_image_faults, prepare_trial
+from image_maker import files, make_image, make_index, write_layout
 from small_archive import make_deb
 
 PROFILES = load_profiles([CHECKOUT / "arch"])
@@ -456,6 +459,34 @@ def test_an_image_is_started_and_looked_at(here: Path) -> None:
     assert (service.image, service.command, service.check) == ("docker://influxdb:1.8", None, None)
     assert probe.check == "130s"
     assert {"URL=http://127.0.0.1:8086/ping", "PORT=8086", "STAYS_S=10"} <= set(probe.env or ())
+
+
+def test_an_image_that_is_not_for_all_architectures(here: Path) -> None:
+    made = make_image(files(x="1"), platform="linux/amd64")
+    write_layout(here, make_index({"linux/amd64": made, "linux/arm/v7": made}))
+    thing, sources = find_thing(["./layout"]), SourceConfig(here / "cache")
+    assert thing.kind == "image"
+
+    def faults(image: str, cells: Sequence[Cell]) -> dict[str, str]:
+        return find_image_faults(image, [cell.arch for cell in cells], PROFILES, sources)
+
+    def written(name: str, **more: Any) -> Matrix:
+        request = TrialRequest(thing, words=("true",), **more)
+        return load_matrix(prepare_trial(request, PROFILES, here / "cache", here / name, faults)[0], PROFILES)
+
+    text = "has no image for linux/s390x; available: linux/amd64, linux/arm/v7"
+    (skip,) = written("some", arch=("armv7", "s390x", "x86_64")).exclude
+    assert (skip.arch, text in skip.reason) == ("s390x", True)
+    assert not written("both", arch=("armv7", "x86_64"), is_explicit=True).exclude
+    for more in ({"arch": ("s390x", "armv7"), "is_explicit": True}, {"arch": ("s390x",)}):
+        with pytest.raises(InputError, match=text):
+            written("none", **more)
+    assert not (here / "none").exists()
+    write_layout(here, made)
+    done = tool(here, "./layout", "--arch", "x86_64,aarch64", "--", "true")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("is for linux/amd64, expected linux/arm64\n")
+    assert not list(here.glob("cache/*/*layout*")), "no project is left"
 
 
 def test_an_image_with_a_command_and_an_environment(here: Path) -> None:

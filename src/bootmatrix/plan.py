@@ -8,11 +8,11 @@ from bootmatrix.load.expand import (
     NO_BOARDS,
     SPEC_KERNEL,
     Boards,
+    check_kernels,
     find_targets,
     has_kernel,
     matches,
     product,
-    unknown_kernels,
 )
 from bootmatrix.load.facts import ALL, DEFAULT_KERNEL, Limit, find_limits
 from bootmatrix.load.merge import load_spec
@@ -40,9 +40,7 @@ def plan(
     Raises InputError if the spec, architecture or kernel is unknown, or no cell is left.
     """
     cells = product(matrix, base, profiles, boards)
-    unknown = [message for _, message in unknown_kernels(cells, profiles)]
-    if unknown:
-        raise InputError("\n".join(unknown))
+    check_kernels(cells, profiles)
     named = _named(matrix, profiles)
     specs = {path: load_spec(Path(path)) for path in dict.fromkeys(cell.spec for cell in cells)}
     cells = tuple(_sized(cell, specs[cell.spec], matrix, base, profiles) for cell in cells)

@@ -1,27 +1,37 @@
 """`bootmatrix try`: run anything on every architecture and kernel."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from bootmatrix.cli import options
 from bootmatrix.cli.output import say
-from bootmatrix.cli.written_matrix import plan_written, run_written, size_keys
-from bootmatrix.errors import QemuMissing
+from bootmatrix.cli.written_matrix import check_written, plan_written, run_written, size_keys
+from bootmatrix.errors import QemuMissing, QemuTooOld
+from bootmatrix.load.catalogue import with_catalogues
 from bootmatrix.load.facts import ALL
-from bootmatrix.model import Profile
+from bootmatrix.model import Cell, Profile
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.scaffold.thing import Thing, find_thing
 from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.workspace.selection import FACTS, Selection, board_targets
-from bootmatrix.workspace.trial import prepare_trial
+from bootmatrix.workspace.trial import find_image_faults, prepare_trial
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the project of a trial, run its matrix, and return the exit status."""
     workspace = options.workspace(args)
-    profiles = workspace.profiles()
+    profiles = with_catalogues(workspace.profiles(), args.kernel)
     request = _request(args, profiles)
-    matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save)
+
+    def image_faults(image: str, cells: Sequence[Cell]) -> dict[str, str]:
+        booted = cells if "system" in (args.tier or ("system",)) else ()
+        machines = [profiles[cell.arch].machine(cell.machine) for cell in booted]
+        check_written(args, workspace, [one for one in machines if not isinstance(qemu_fault(one), QemuTooOld)])
+        archs = dict.fromkeys(cell.arch for cell in cells)
+        return find_image_faults(image, archs, profiles, workspace.sources())
+
+    matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save, image_faults)
     if args.save:
         say(f"Saved: {matrix}. To run it: bootmatrix matrix {matrix}")
     network = None if args.network == "outbound" else args.network  # which the written spec has

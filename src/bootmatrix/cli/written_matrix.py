@@ -9,7 +9,7 @@ from bootmatrix.cli import options
 from bootmatrix.cli.first_look import check_host
 from bootmatrix.cli.matrix import run_planned
 from bootmatrix.cli.output import complain
-from bootmatrix.model import Run
+from bootmatrix.model import Machine, Run
 from bootmatrix.model.cell import Network
 from bootmatrix.model.guest_size import AUTO
 from bootmatrix.workspace.planned_run import PlannedRun
@@ -61,5 +61,10 @@ def run_written(
     Raises HostError if this host lacks something.
     """
     machines = [planned.config.machine(cell) for cell in planned.cells if cell.tier == "system"]
-    check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")
+    check_written(args, workspace, machines)
     return run_planned(args, planned, show)
+
+
+def check_written(args: argparse.Namespace, workspace: Workspace, machines: Iterable[Machine]) -> None:
+    """Check that this host has what these machines need. Raises HostError if it lacks something."""
+    check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")

@@ -128,6 +128,12 @@ def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> I
             yield kernel, f"none of the selected architectures has a kernel {kernel!r}.{suggest(kernel, available)}"
 
 
+def check_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> None:
+    """Check the names of kernels. Raises InputError if no machine of the cells has one."""
+    if unknown := [message for _, message in unknown_kernels(cells, profiles)]:
+        raise InputError("\n".join(unknown))
+
+
 def matches(pattern: Pattern, cell: Cell, profiles: Mapping[str, Profile], base: Path) -> bool:
     """Return whether a pattern matches a cell; its paths are relative to `base`.
 

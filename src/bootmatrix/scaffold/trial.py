@@ -2,16 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.expand import find_targets, product
+from bootmatrix.load.expand import check_kernels, find_targets, product
 from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.recipe import SHIPPED, shipped_image
-from bootmatrix.model import Matrix, Profile
+from bootmatrix.model import Cell, Matrix, Profile
 from bootmatrix.model.durations import duration_s
 from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packages, service_command
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
@@ -85,6 +85,14 @@ if [ -n "$URL$PORT" ]; then
 fi
 """
 
+ImageFaults = Callable[[str, Sequence[Cell]], Mapping[str, str]]
+"""Returns why an image is not for architectures of cells: the reason by architecture."""
+
+
+def any_platform(_image: str, _cells: Sequence[Cell]) -> Mapping[str, str]:
+    """Look at no image: a cell whose image is for others is a build-error."""
+    return {}
+
 
 @dataclass
 class _Project:
@@ -104,8 +112,12 @@ class _Project:
         path.write_text(yaml_text(data, comment), encoding="utf-8")
 
 
-def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Profile]) -> tuple[Path, list[str]]:
+def write_trial(
+    folder: Path, request: TrialRequest, profiles: Mapping[str, Profile], image_faults: ImageFaults = any_platform
+) -> tuple[Path, list[str]]:
     """Write the project to an empty folder; return its matrix and notes.
+
+    `image_faults` is asked last.
 
     Raises InputError if the request does not fit together, or no architecture is left.
     """
@@ -123,7 +135,7 @@ def write_trial(folder: Path, request: TrialRequest, profiles: Mapping[str, Prof
     if request.is_open and project.choice and not PLACEHOLDER.search(" ".join(request.thing.paths)):
         targets = _narrow(project, project.choice, targets)
     _write_spec(project, image)
-    return _write_matrix(project, targets, profiles), project.notes
+    return _write_matrix(project, targets, profiles, image_faults), project.notes
 
 
 def _narrow(project: _Project, choice: FileChoice, targets: list[str]) -> list[str]:
@@ -308,15 +320,24 @@ def _comment(project: _Project) -> str:
     return "\n".join(lines)
 
 
-def _exclusions(project: _Project, matrix: Mapping[str, Any], profiles: Mapping[str, Profile]) -> list[dict[str, str]]:
-    """Exclude architectures without a file, of those that have cells."""
-    assert project.choice
-    whole = Matrix.model_validate_json(json.dumps({**matrix, "resources": []}))
-    archs = {cell.arch for cell in product(whole, project.folder, profiles)}
-    return [{"arch": arch, "reason": reason} for arch, reason in project.choice.lacking.items() if arch in archs]
+def _exclusions(project: _Project, cells: Sequence[Cell], image_faults: ImageFaults) -> list[dict[str, str]]:
+    """Exclude architectures for which a file or the image is missing.
+
+    Raises InputError if the image must be for each of them, or no architecture is left.
+    """
+    request = project.request
+    image = request.thing.image or base_image(request.image)
+    archs = list(dict.fromkeys(cell.arch for cell in cells))
+    faults = {} if image.startswith(SHIPPED) else image_faults(image, cells)
+    reasons = {**(project.choice.lacking if project.choice else {}), **faults}
+    if faults and (request.is_explicit or len(faults) == len(archs)):
+        raise InputError(next(iter(faults.values())))
+    return [{"arch": arch, "reason": reasons[arch]} for arch in archs if arch in reasons]
 
 
-def _write_matrix(project: _Project, targets: list[str], profiles: Mapping[str, Profile]) -> Path:
+def _write_matrix(
+    project: _Project, targets: list[str], profiles: Mapping[str, Profile], image_faults: ImageFaults
+) -> Path:
     request = project.request
     kernels = list(request.kernel) or [ANY_KERNEL]
     limit_s = max(duration_s(request.timeout or DEFAULT_LIMIT), LEAST_LIMIT_S)
@@ -324,8 +345,11 @@ def _write_matrix(project: _Project, targets: list[str], profiles: Mapping[str, 
     matrix |= request.keys
     if request.results:
         matrix["get_limit"] = GET_LIMIT
-    if project.choice and project.choice.lacking:
-        matrix["exclude"] = _exclusions(project, matrix, profiles)
+    whole = Matrix.model_validate_json(json.dumps({**matrix, "resources": []}))
+    cells = product(whole, project.folder, profiles)
+    check_kernels(cells, profiles)
+    if exclude := _exclusions(project, cells, image_faults):
+        matrix["exclude"] = exclude
     matrix["timeouts"] = {"boot": 120, "services": limit_s, "silence": limit_s}
     path = project.folder / f"{project.name}.matrix.yml"
     project.write(path.name, matrix, "Which architectures and kernels. See docs/verdicts.md.")

@@ -5,13 +5,16 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.errors import InputError
 from bootmatrix.model import Profile
-from bootmatrix.scaffold.trial import write_trial
+from bootmatrix.model.run_config import SourceConfig
+from bootmatrix.progress import NullObserver
+from bootmatrix.scaffold.trial import ImageFaults, any_platform, write_trial
 from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.store import check_trusted, default_cache, sha256_of
 
@@ -27,7 +30,11 @@ WriteProject = Callable[[Path], tuple[Path, list[str]]]
 
 
 def prepare_trial(
-    request: TrialRequest, profiles: Mapping[str, Profile], cache: Path | None, save: Path | None
+    request: TrialRequest,
+    profiles: Mapping[str, Profile],
+    cache: Path | None,
+    save: Path | None,
+    image_faults: ImageFaults = any_platform,
 ) -> tuple[Path, list[str]]:
     """Write the project of a trial; return its matrix, and notes.
 
@@ -35,7 +42,24 @@ def prepare_trial(
 
     Raises InputError if the request is invalid, or `save` is in use; HostError if other users can write to the cache.
     """
-    return keep_project(request.thing.name, lambda draft: write_trial(draft, request, profiles), cache, save)
+
+    def write(draft: Path) -> tuple[Path, list[str]]:
+        return write_trial(draft, request, profiles, image_faults)
+
+    return keep_project(request.thing.name, write, cache, save)
+
+
+def find_image_faults(
+    image: str, archs: Iterable[str], profiles: Mapping[str, Profile], sources: SourceConfig
+) -> dict[str, str]:
+    """Find architectures for which an image is not, with the reason, before it is fetched.
+
+    Raises BuildError if the image does not exist or is damaged, InfraError if it is unavailable.
+    """
+    with open_builder(sources, NullObserver()) as builder:
+        source, images = builder.source(image, Path()), builder.sources()
+        faults = {arch: images.platform_fault(source, profiles[arch].names.oci) for arch in archs}
+    return {arch: fault for arch, fault in faults.items() if fault}
 
 
 def keep_project(name: str, write: WriteProject, cache: Path | None, save: Path | None) -> tuple[Path, list[str]]:

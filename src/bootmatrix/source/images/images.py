@@ -6,6 +6,7 @@ from bootmatrix.source import image_sources
 from bootmatrix.source.image_sources.docker_daemon import saved_image
 from bootmatrix.source.images.blobs import Blobs
 from bootmatrix.source.images.engine import Build
+from bootmatrix.source.images.pull import platform_fault
 from bootmatrix.source.images.registry_access import Access, RegistryAccess
 from bootmatrix.source.images.services import Services
 from bootmatrix.source.lock_recorder import Used
@@ -37,6 +38,14 @@ class Images:
         """
         identity = self._services.engine.build(build, platform)
         return saved_image(str(build.folder), identity, platform, self._services)
+
+    def platform_fault(self, source: ImageSource, platform: str) -> str:
+        """Return why an image is not for a platform, before it is fetched; empty if it is, or only its source knows.
+
+        Raises BuildError if the image is damaged, InfraError if the image is unavailable.
+        """
+        opened = self.opened(source)
+        return platform_fault(source.path or source.name, *opened, platform) if opened else ""
 
     def opened(self, source: ImageSource) -> tuple[bytes, Blobs] | None:
         """Return an image's index or manifest, and its blobs, to copy it as it is.

@@ -41,8 +41,8 @@ def import_image(name: str, document: bytes, blobs: Blobs, platform: str, store:
     config_part = descriptor(manifest.get("config"), f"the configuration of {label}")
     config_bytes = read_bytes(config_part, blobs, f"the configuration of {label}")
     config = parsed(config_bytes, f"the configuration of {label}")
-    if not fits(config, platform):
-        raise BuildError(f"{label} is for {name_of(config)}, expected {platform}")
+    if fault := _config_fault(label, config, platform):
+        raise BuildError(fault)
     layers = descriptors(manifest.get("layers"), label)
     unpacked = _unpack(label, layers, _diff_ids(config, len(layers), label), blobs, store)
     store.add_bytes(config_bytes)
@@ -53,6 +53,35 @@ def import_image(name: str, document: bytes, blobs: Blobs, platform: str, store:
         config=image_config(config, label),
         size_bytes=sum(size for _, size in unpacked),
     )
+
+
+def platform_fault(name: str, document: bytes, blobs: Blobs, platform: str) -> str:
+    """Return why an index or manifest has no image for a platform; empty if it may have one.
+
+    Of an index nothing else is read, of a manifest its configuration.
+
+    Raises BuildError if the manifest is damaged, InfraError if a blob is unavailable.
+    """
+    value = parsed(document, f"the manifest of {name}")
+    if isinstance(entries := value.get("manifests"), list):
+        images = _images(entries)
+        return "" if choose(images, platform) else _index_fault(name, images, platform)
+    label = f"the image {name}"
+    config = descriptor(value.get("config"), f"the configuration of {label}")
+    return _config_fault(label, parsed(read_bytes(config, blobs, label), label), platform)
+
+
+def _images(entries: list[Any]) -> list[Any]:
+    return [entry for entry in entries if isinstance(entry, dict) and not is_artifact_entry(entry)]
+
+
+def _index_fault(name: str, images: list[Any], platform: str) -> str:
+    platforms = sorted({name_of(entry.get("platform")) for entry in images} - {""})
+    return f"{name} has no image for {platform}; available: {', '.join(platforms)[:500] or 'none'}"
+
+
+def _config_fault(label: str, config: dict[str, Any], platform: str) -> str:
+    return "" if fits(config, platform) else f"{label} is for {name_of(config)}, expected {platform}"
 
 
 def manifest_for(name: str, document: bytes, blobs: Blobs, platform: str) -> tuple[bytes, dict[str, Any]]:
@@ -96,7 +125,7 @@ def check_unambiguous(document: dict[str, Any], label: str, announced: str = "")
 
 def _chosen(name: str, entries: list[Any], blobs: Blobs, platform: str) -> tuple[bytes, str]:
     """Return the document that suits a platform best, and its announced media type."""
-    images = [entry for entry in entries if isinstance(entry, dict) and not is_artifact_entry(entry)]
+    images = _images(entries)
     for _ in range(MAX_ARTIFACTS):
         entry = choose(images, platform)
         if entry is None:
@@ -107,8 +136,7 @@ def _chosen(name: str, entries: list[Any], blobs: Blobs, platform: str) -> tuple
         if name_of(entry.get("platform")) or not is_artifact(parsed(document, label)):
             return document, part.media_type
         images.remove(entry)
-    platforms = sorted({name_of(entry.get("platform")) for entry in images} - {""})
-    raise BuildError(f"{name} has no image for {platform}; available: {', '.join(platforms)[:500] or 'none'}")
+    raise BuildError(_index_fault(name, images, platform))
 
 
 def _diff_ids(config: dict[str, Any], count: int, label: str) -> list[str]:
