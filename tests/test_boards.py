@@ -16,8 +16,6 @@ import pytest
 
 from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.cli.main import main
-from bootmatrix.errors import InputError
-from bootmatrix.load.cluster import load_boards, load_cluster
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Run
@@ -37,26 +35,6 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces with 
 def write_file(path: Path, *entries: str) -> Path:
     path.write_text("hosts:\n" + "".join(f"  - {{{entry}}}\n" for entry in entries))
     return path
-
-
-@pytest.mark.parametrize(
-    ("entry", "words"),
-    [
-        ("name: pi, address: pi, via: ssh", "a board needs 'arch'"),
-        ("name: pi, address: pi, arch: aarch64", "'arch' is for boards"),
-        ("name: pi, address: pi, arch: aarch64, via: labgrid", "must be one of worker, ssh"),
-    ],
-)
-def test_a_file_that_is_wrong(tmp_path: Path, entry: str, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        load_cluster(write_file(tmp_path / "hosts.yml", entry))
-
-
-def test_boards_stand_beside_hosts(tmp_path: Path) -> None:
-    file = write_file(
-        tmp_path / "hosts.yml", "name: pi, address: pi, via: ssh, arch: aarch64", "name: big, address: big"
-    )
-    assert ([*load_boards(str(file))], [host.name for host in load_cluster(file).workers]) == (["pi"], ["big"])
 
 
 @pytest.mark.parametrize(
@@ -140,6 +118,12 @@ def test_an_ordinary_user_and_a_stranger(board: SshHost, tmp_path: Path) -> None
     wrong = board.entry(**{**BOARD, "name": "wrong", "key": str(make_key(tmp_path / "stranger"))})
     cluster = tmp_path / "hosts.yml"
     cluster.write_text("hosts:\n" + plain + wrong)
+    wide = {**os.environ, "COLUMNS": "200"}
+    words = [*COMMAND, "hosts", "check", cluster]
+    check = subprocess.run(words, env=wide, capture_output=True, text=True, check=False)
+    assert check.returncode == 3, check.stderr
+    assert f"a board: kernel {platform.release()}, a user" in check.stdout
+    assert check.stdout.count("permission denied for root\n  Put the public key into") == 1
     found, status = run(tmp_path, cluster, "id -u | grep -qx 0 && true")
     verdicts = {record.cell.kernel: str(record.verdict) for record in found.records}
     assert (verdicts, status) == ({"plain": "user-pass", "wrong": "infra-error"}, 3), [

@@ -271,7 +271,7 @@ def test_a_full_disk_and_a_wrong_clock_blame_no_guest(desk: Desk, hosts: list[Ss
     started = [record.started_at for record in run.records]
     assert max(started) < "2100", started
     assert verdicts(alone) == [Verdict.INFRA_ERROR], alone_output
-    assert "a: cannot write" in alone.records[0].judgement.reason
+    assert "cannot write 2 MiB there" in alone.records[0].judgement.reason
 
 
 def test_another_version_and_too_small_hosts_are_refused_at_once(desk: Desk, hosts: list[SshHost]) -> None:

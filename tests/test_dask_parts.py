@@ -104,7 +104,9 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
         unpack(path, digest, tmp_path, "desk")
 
 
-@pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../../b", ".hidden", "a/b/c/d/e", "a\x00b"])
+@pytest.mark.parametrize(
+    "name", ["../out", "/etc/passwd", "a/../../b", ".hidden", "a/b/c/d/e", "a\x00b", "record.json/x"]
+)
 def test_a_bundle_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
     path = tmp_path / "evil.tar"
     with tarfile.open(path, "w") as archive:

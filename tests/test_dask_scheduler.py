@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -40,7 +41,7 @@ class OwnCluster:
 
     def start(self) -> Path:
         """Start both; return the cluster's file."""
-        address = f"tls://127.0.0.1:{free_port()}"
+        self.address = address = f"tls://127.0.0.1:{free_port()}"
         files = {"ca": "certificate", "certificate": "certificate", "key": "key", "exchange": "exchange"}
         lines = "".join(
             f", {name}: {self.folder / (file + '.pem' * (name != 'exchange'))}" for name, file in files.items()
@@ -63,6 +64,14 @@ class OwnCluster:
                 stderr=log,
             )
         self.processes.append(process)
+
+    @property
+    def dask_settings(self) -> dict[str, str]:
+        """What a client needs besides the address, as variables of Dask's configuration."""
+        tls = "DASK_DISTRIBUTED__COMM__TLS__"
+        files = {"CA_FILE": "certificate", "CLIENT__CERT": "certificate", "CLIENT__KEY": "key"}
+        paths = {f"{tls}{name}": f"{self.folder}/{file}.pem" for name, file in files.items()}
+        return paths | {"DASK_BOOTMATRIX__EXCHANGE": f"{self.folder}/exchange"}
 
     def stop(self) -> None:
         """Kill the scheduler, and wait for the worker to leave by itself."""
@@ -116,9 +125,15 @@ def test_a_run_whose_scheduler_is_killed_is_resumed(tmp_path: Path, cluster: Own
     before = loaded(tmp_path)
     assert 1 <= len(before.records) < CELLS
     assert before.interrupted
-    words[-1] = str(cluster.start())
+    cluster.start()
+    words[-1] = cluster.address
     done = subprocess.run(
-        [*COMMAND, "--resume", "reports/latest", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*COMMAND, "--resume", "reports/latest", *words],
+        cwd=tmp_path,
+        env={**os.environ, **cluster.dask_settings},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr + cluster.text()
     after = loaded(tmp_path)

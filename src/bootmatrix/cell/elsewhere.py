@@ -15,7 +15,7 @@ from bootmatrix.assembly.tree import Tree
 from bootmatrix.cell.retry import Attempt, Prepared
 from bootmatrix.cloud.root import ForeignPrograms, build_root
 from bootmatrix.cloud.talk import Talk
-from bootmatrix.errors import InputError
+from bootmatrix.errors import InfraError, InputError
 from bootmatrix.judge.elsewhere import judge_signed
 from bootmatrix.judge.user_tier import unsupported
 from bootmatrix.model import Bootable, Cell, PhaseTime
@@ -76,7 +76,10 @@ class Boards:
         if name not in self._boards:
             raise InputError(f"no board is called {name!r}", "Name its file: --cluster hosts.yml.")
         async with self._turns[name]:
-            return await run_on_board(self._boards[name], root, talk)
+            try:
+                return await run_on_board(self._boards[name], root, talk)
+            except InfraError as error:
+                raise InfraError(f"{name}: {error.message}", error.hint) from error
 
 
 async def _in_engine(root: Tree, talk: Talk) -> str:

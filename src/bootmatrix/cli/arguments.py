@@ -156,8 +156,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         details("--cache FOLDER", "folder for downloads and builds", type=Path),
         details(
             "--cluster FILE",
-            "with --executor dask: hosts.yml, slurm.yml, or a scheduler's file (default: a worker on this host); "
-            "with --tier hardware: boards",
+            "with --executor dask: hosts.yml, slurm.yml, ec2.yml, or a Dask scheduler, as a file or tls://HOST:PORT "
+            "(default: a worker on this host); with --tier hardware: boards",
         ),
         details("--cpu CPU,…", "these CPU models, or 'all'", **NAMES),
         details("--cpus N", "CPUs of a guest", type=NUMBER),

@@ -30,16 +30,19 @@ def run(args: argparse.Namespace) -> int:
     for report in reports:
         table.add_row(*(Text(one_line(text)) for text in _row(report)))
     print_table(table)
-    say(*(f"{report.name}: {_fault(report)}" for report in reports if not _is_good(report)))
+    say(*(line for report in reports if not _is_good(report) for line in _fault(report)))
     return EXPECTED if all(_is_good(report) for report in reports) else OUR_FAULT
 
 
 def _is_good(report: HostReport) -> bool:
-    return not report.fault and report.record is not None and report.record.expected
+    return report.board is not None or (not report.fault and report.record is not None and report.record.expected)
 
 
 def _row(report: HostReport) -> tuple[str, ...]:
-    offer = report.offer
+    offer, board = report.offer, report.board
+    if board:
+        user = "root" if board.is_root else "a user"
+        return "ok", report.name, board.machine, *[""] * 6, f"a board: kernel {board.release}, {user}"
     if offer is None:
         return "fault", report.name
     qemu = ", ".join(sorted(set(offer.qemu.values()))) or "none"
@@ -49,10 +52,12 @@ def _row(report: HostReport) -> tuple[str, ...]:
     return ("ok" if _is_good(report) else "fault", report.name, *facts, _guest(report))
 
 
-def _fault(report: HostReport) -> str:
-    if report.fault:
-        return report.fault.removeprefix(f"{report.name}: ")
-    return report.record.judgement.reason if report.record else "no QEMU of a known machine"
+def _fault(report: HostReport) -> list[str]:
+    """Return a host's fault, and the remedy on a line of its own."""
+    fault, hint = report.fault, report.hint
+    if not fault and report.record:
+        fault, hint = report.record.judgement.reason, report.record.judgement.advice
+    return [f"{report.name}: {fault or 'no QEMU of a known machine'}", *([f"  {hint}"] if hint else [])]
 
 
 def _guest(report: HostReport) -> str:

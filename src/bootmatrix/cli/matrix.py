@@ -37,7 +37,7 @@ BRANCH_VARIABLES = ("BOOTMATRIX_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "
 
 def run(args: argparse.Namespace) -> int:
     """Run a matrix and return the exit status."""
-    workspace, cluster = options.workspace(args), load_cluster(Path(args.cluster)) if args.cluster else None
+    workspace, cluster = options.workspace(args), load_cluster(args.cluster) if args.cluster else None
     if cluster and args.executor == LOCAL and cluster.boards != cluster.hosts:
         raise InputError("--cluster needs an executor that uses other machines", "Give --executor dask with it.")
     if args.resume:

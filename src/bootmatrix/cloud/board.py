@@ -59,6 +59,16 @@ OpenBoard = Callable[[Host], AbstractAsyncContextManager[BoardAccess]]
 """Type of entry points of the group `bootmatrix.board_access`: which may turn the board on before, and off."""
 
 
+@dataclass(frozen=True)
+class BoardFacts:
+    """A board: its kernel's release, its machine, its user, and the folder of a run."""
+
+    release: str
+    machine: str
+    is_root: bool
+    folder: str
+
+
 async def run_on_board(board: Host, root: Tree, talk: Talk) -> str:
     """Run init in a root on a board; return its kernel's release.
 
@@ -85,14 +95,16 @@ async def run_on_board(board: Host, root: Tree, talk: Talk) -> str:
     return facts.release
 
 
-@dataclass(frozen=True)
-class BoardFacts:
-    """A board: its kernel's release, its machine, its user, and the folder of a run."""
+async def look_at_board(board: Host) -> BoardFacts:
+    """Connect to a board, and look for what a run needs there.
 
-    release: str
-    machine: str
-    is_root: bool
-    folder: str
+    Raises InfraError if it cannot be reached, or lacks something.
+    """
+    open_board: OpenBoard = plugins.load(GROUP, board.via)
+    async with open_board(board) as access:
+        facts = await _make_folder(board, access)
+        await access.run(f"rm -rf {shlex.quote(facts.folder)}")
+        return facts
 
 
 async def _make_folder(board: Host, access: BoardAccess) -> BoardFacts:
@@ -105,7 +117,7 @@ async def _make_folder(board: Host, access: BoardAccess) -> BoardFacts:
     )
     lines = (await access.run(script)).splitlines()
     if len(lines) != 4 or not lines[3].startswith("/"):
-        raise InfraError(f"{board.name}: unexpected answer: {' '.join(lines)[:200]!r}")
+        raise InfraError(f"unexpected answer: {' '.join(lines)[:200]!r}")
     release, machine, user, folder = lines
     return BoardFacts(release, machine, user == "0", folder)
 

@@ -39,28 +39,28 @@ class SshTerminal:
 class SshBoard:
     """A board by SSH."""
 
-    def __init__(self, board: Host, connection: asyncssh.SSHClientConnection) -> None:
-        self._board, self._connection = board, connection
+    def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
+        self._connection = connection
 
     async def run(self, command: str, source: Path | None = None) -> str:
         """Run a shell command, with a file as its input; return its output.
 
         Raises HostFault if it fails, or the connection is lost.
         """
-        with self._faults():
+        with _faults():
             standard_input = str(source) if source else asyncssh.DEVNULL
             done = await self._connection.run(command, stdin=standard_input, timeout=SEND_S, encoding=None)
         output, errors = (_text(stream) for stream in (done.stdout, done.stderr))
         if done.exit_status is None:
-            raise HostFault(f"{self._board.name}: the connection was lost")
+            raise HostFault("the connection was lost")
         if done.exit_status:
-            raise HostFault(f"{self._board.name}: {' '.join(errors.split())[-300:]} (exit status {done.exit_status})")
+            raise HostFault(f"{' '.join(errors.split())[-300:]} (exit status {done.exit_status})")
         return output
 
     @asynccontextmanager
     async def terminal(self, command: str) -> AsyncIterator[Terminal]:
         """Run a shell command on a terminal."""
-        with self._faults():
+        with _faults():
             process: asyncssh.SSHClientProcess[bytes] = await self._connection.create_process(
                 command, term_type="dumb", encoding=None
             )
@@ -71,12 +71,13 @@ class SshBoard:
             with anyio.move_on_after(END_S, shield=True):
                 await process.wait_closed()
 
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except (asyncssh.Error, OSError, TimeoutError) as error:
-            raise HostFault(f"{self._board.name}: {error or type(error).__name__}") from error
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except (asyncssh.Error, OSError, TimeoutError) as error:
+        raise HostFault(str(error) or type(error).__name__) from error
 
 
 def _text(data: bytes | str | None) -> str:
@@ -90,4 +91,4 @@ async def open_board(board: Host) -> AsyncIterator[BoardAccess]:
     Raises HostFault if it cannot be reached, or one side does not trust the other.
     """
     async with connected(board) as connection:
-        yield SshBoard(board, connection)
+        yield SshBoard(connection)

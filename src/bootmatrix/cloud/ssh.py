@@ -34,7 +34,7 @@ async def connected(host: Host) -> AsyncIterator[asyncssh.SSHClientConnection]:
     async with AsyncExitStack() as stack:
         tunnel: asyncssh.SSHClientConnection | None = None
         for target in (*host.jump, host):
-            tunnel = await stack.enter_async_context(await _connect(host.name, target, tunnel))
+            tunnel = await stack.enter_async_context(await _connect(target, tunnel))
         assert tunnel
         yield tunnel
 
@@ -50,10 +50,8 @@ def _is_known(target: SshTarget, file: str) -> bool:
     return bool(keys or authorities)
 
 
-async def _connect(
-    name: str, target: SshTarget, tunnel: asyncssh.SSHClientConnection | None
-) -> asyncssh.SSHClientConnection:
-    place = f"{name}: {target.address}:{target.port}"
+async def _connect(target: SshTarget, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
+    place = f"{target.address}:{target.port}"
     options = {
         "port": target.port,
         "connect_timeout": CONNECT_S,
@@ -74,12 +72,12 @@ async def _connect(
             hint = f"Log in once by ssh, or add its key to {file}: ssh-keyscan -p {target.port} {target.address}"
             raise HostFault(f"{place}: its host key is not known yet", hint, is_lasting=True) from error
         hint = f"If the host is new or was reinstalled, renew its entry in {file}; else somebody is in between."
-        raise HostFault(f"{place}: its host key is not the known one: {error.reason}", hint, is_lasting=True) from error
+        raise HostFault(f"{place}: its host key is not the known one", hint, is_lasting=True) from error
     except asyncssh.PermissionDenied as error:
         user = target.user or "you"
         hint = f"Put the public key into authorized_keys of {user} there, or name another 'key' or 'user'."
-        raise HostFault(f"{place}: permission denied for {user}: {error.reason}", hint, is_lasting=True) from error
+        raise HostFault(f"{place}: permission denied for {user}", hint, is_lasting=True) from error
     except asyncssh.KeyImportError as error:
-        raise HostFault(f"{name}: {Path(target.key)}: not a private key: {error}", is_lasting=True) from error
+        raise HostFault(f"{Path(target.key)}: not a private key: {error}", is_lasting=True) from error
     except (OSError, TimeoutError, asyncssh.Error) as error:
         raise HostFault(f"{place}: cannot connect: {error or type(error).__name__}") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.catalogue import load_catalogue, with_catalogues
-from bootmatrix.load.cluster import load_cloud
+from bootmatrix.load.cluster import load_cloud, load_cluster
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import product
 from bootmatrix.load.facts import find_limits
@@ -17,6 +17,7 @@ from bootmatrix.load.recipe import RECIPE, find_recipe, is_package, load_package
 from bootmatrix.load.registries import load_registries
 from bootmatrix.load.spec import SECTIONS, load_one, spec_files
 from bootmatrix.model import Profile
+from bootmatrix.model.cluster import Cluster
 from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
 
 
@@ -54,10 +55,19 @@ def _describe_by_keys(path: Path, profiles: Mapping[str, Profile]) -> str:
         return f"a kernel catalogue: {_count(catalogue.kernels, 'kernel')} of {catalogue.description}"
     if "instances" in data:
         return f"a cloud: {_count(load_cloud(path).instances, 'kind')} of instances"
+    if data.keys() & Cluster.model_fields.keys():
+        return _describe_cluster(load_cluster(str(path)))
     if "machines" in data:
         profile = load_profile(path)
         return f"a profile: {_count(profile.machines, 'machine')}, {_count(profile.kernels, 'kernel')}"
     return _describe_spec(path, profiles)
+
+
+def _describe_cluster(cluster: Cluster) -> str:
+    if cluster.hosts:
+        return f"a cluster: {_count(cluster.workers, 'host')}, {_count(cluster.boards, 'board')}"
+    kind = next(name for name in ("slurm", "scheduler", "ec2") if getattr(cluster, name))
+    return f"a cluster: {kind}"
 
 
 def _describe_spec(path: Path, profiles: Mapping[str, Profile]) -> str:

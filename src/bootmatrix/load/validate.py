@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from bootmatrix.load.document import Document, Location, describe, read_document
 from bootmatrix.model.base import Model
 from bootmatrix.model.cell import PRINTABLE
+from bootmatrix.model.cluster import ADDRESS, TLS_ADDRESS, USER
 
 M = TypeVar("M", bound=Model)
 
@@ -39,6 +40,9 @@ _FORMS = {
     PRINTABLE: "one line of printable text",
     r"^([1-9][0-9]{0,6}[MG]|auto)$": "an amount of memory such as 512M or 2G, or auto",
     r"^[0-9a-f]{64}$": "a SHA-256 in lower-case hexadecimal",
+    ADDRESS: "a host name or an IP address",
+    TLS_ADDRESS: "an address tls://HOST:PORT",
+    USER: "a user's name",
 }
 
 
@@ -122,14 +126,19 @@ def _message(document: Document, location: Location, group: list[ErrorDetails]) 
             return f"{_name(location[:-1])}has no {str(location[-1])!r}"
         case "string_pattern_mismatch":
             pattern = error["ctx"]["pattern"]
-            return f"{_name(location)}must be {_FORMS.get(pattern, f'of the form {pattern}')}, not {actual}"
+            words = f"must be {_FORMS.get(pattern, f'of the form {pattern}')}, not {actual}"
         case "literal_error":
-            return f"{_name(location)}must be {error['ctx']['expected']}, not {actual}"
+            words = f"must be {error['ctx']['expected']}, not {actual}"
         case "string_too_short" | "too_short":
-            return f"{_name(location)}is empty"
+            words = "is empty"
+        case "value_error" if isinstance(error["input"], dict | list):
+            words = str(error["ctx"]["error"])
+        case "value_error":
+            words = f"is {actual}: {error['ctx']['error']}"
         case _:
             words = (error["msg"][:1].lower() + error["msg"][1:]).replace("should be", "must be")
-            return f"{_name(location)}is {actual}: {words}"
+            words = f"is {actual}: {words}"
+    return f"{_name(location)}{words}"
 
 
 def _name(location: Location) -> str:

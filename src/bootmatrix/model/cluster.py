@@ -1,15 +1,16 @@
 """Machines elsewhere: clusters by SSH, Slurm or Dask, and clouds."""
 
+from pathlib import PurePosixPath
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from bootmatrix.model.base import Model, Name
 
-HostAddress = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_-]{0,254}$")]
-UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
-TlsAddress = Annotated[str, StringConstraints(pattern=r"^tls://[A-Za-z0-9.:\[\]_-]+:[0-9]{1,5}$")]
-
+ADDRESS = r"^[A-Za-z0-9:][A-Za-z0-9.:_-]{0,254}$"
+TLS_ADDRESS = r"^tls://[A-Za-z0-9.:\[\]_-]+:[0-9]{1,5}$"
+USER = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
+UserName = Annotated[str, StringConstraints(pattern=USER)]
 
 CLIENT, ARCHIVE = "client", "archive"
 """Values of a host's `fetch` that are not a folder."""
@@ -17,10 +18,37 @@ WORKER = "worker"
 """The value of a host's `via` that boots cells in QEMU."""
 
 
+def _inside_home(folder: str) -> str:
+    """Return a folder of a host. Raises ValueError if it has '..'."""
+    if ".." in PurePosixPath(folder).parts:
+        raise ValueError("a folder of a host must not have '..'")
+    return str(PurePosixPath(folder.removeprefix("~/")))
+
+
+HostFolder = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside_home)]
+
+
+def _shared(place: str) -> str:
+    """Return a place that two hosts reach. Raises ValueError if not."""
+    if not place.startswith("/") and "://" not in place:
+        raise ValueError("not an absolute path, or a URL that fsspec knows")
+    return place
+
+
+def _source(place: str) -> str:
+    try:
+        return place if place in {CLIENT, ARCHIVE} else _shared(place)
+    except ValueError as error:
+        raise ValueError(f"not {CLIENT} or {ARCHIVE}, {error}") from error
+
+
+SharedPlace = Annotated[str, AfterValidator(_shared)]
+
+
 class SshTarget(Model):
     """The way to an SSH server. Empty fields have OpenSSH's defaults."""
 
-    address: HostAddress
+    address: str = Field(pattern=ADDRESS)
     port: int = Field(default=22, ge=1, le=65535)
     user: UserName | None = None
     key: str = Field(default="", description="file of the private key; none: the agent, and the usual files")
@@ -36,23 +64,19 @@ class Host(SshTarget):
 
     name: Name
     jump: tuple[SshTarget, ...] = Field(default=(), description="hosts on the way, the first one first")
-    slots: int = Field(default=0, ge=0, le=1024, description="cores to use (default: all)")
+    slots: int = Field(default=0, ge=0, le=1024, description="cores to use, 0 for all")
     labels: tuple[Name, ...] = ()
     python: str = Field(default="python3", min_length=1, description="Python 3.11 or later on the host")
-    cache: str = Field(default=".cache/bootmatrix-worker", min_length=1, description="folder there, from the home")
+    cache: HostFolder = Field(default=".cache/bootmatrix-worker", description="folder there, from the home")
     store_mib: int = Field(default=20480, ge=256, description="limit of the artefacts that are kept there")
-    fetch: str = Field(default="client", min_length=1, description="client, archive, or a folder or fsspec URL")
+    fetch: Annotated[str, AfterValidator(_source)] = Field(
+        default=CLIENT, description="client, archive, or a folder or fsspec URL"
+    )
     via: Name = Field(
         default=WORKER,
         description="worker: cells boot in QEMU there; ssh, or a plug-in's name: specs run there, on its own kernel",
     )
     arch: Name = Field(default="", description="architecture of a board, which is a host on whose own kernel specs run")
-
-    @model_validator(mode="after")
-    def _check_arch(self) -> Self:
-        if self.is_board != bool(self.arch):
-            raise ValueError("a board needs 'arch'" if self.is_board else "'arch' is for boards, such as 'via: ssh'")
-        return self
 
     @property
     def is_board(self) -> bool:
@@ -71,7 +95,7 @@ class Slurm(Model):
     `exchange` and `cache` are folders that all nodes share. `script` are lines for the job's script before the worker.
     """
 
-    exchange: str = Field(min_length=1, description="folder that the nodes and this host share, or an fsspec URL")
+    exchange: str = Field(min_length=1, description="folder that the nodes and this host share")
     cache: str = Field(default="", description="folder of the nodes' artefacts (default: this host's cache)")
     partition: str | None = None
     account: str | None = None
@@ -88,11 +112,11 @@ class Slurm(Model):
 class SchedulerAddress(Model):
     """A running scheduler with bootmatrix workers; TLS is required."""
 
-    address: TlsAddress
+    address: str = Field(pattern=TLS_ADDRESS)
     ca: str
     certificate: str
     key: str
-    exchange: str = Field(min_length=1, description="folder or fsspec URL that the workers and this host share")
+    exchange: SharedPlace = Field(description="folder or fsspec URL that the workers and this host share")
 
 
 class Ec2(Model):
@@ -118,7 +142,7 @@ class Ec2(Model):
     hour: float | None = Field(default=None, gt=0, description="price of an hour")
     month: float | None = Field(default=None, gt=0, description="price of a machine that is always on, by the month")
     python: str = Field(default="python3", min_length=1)
-    cache: str = Field(default=".cache/bootmatrix-worker", min_length=1)
+    cache: HostFolder = ".cache/bootmatrix-worker"
 
 
 class Cluster(Model):
@@ -144,7 +168,7 @@ class Cluster(Model):
         kinds = [name for name in ("hosts", "slurm", "scheduler", "ec2") if getattr(self, name)]
         if len(kinds) != 1:
             found = " and ".join(kinds) or "none"
-            raise ValueError(f"exactly one of hosts, slurm, scheduler and ec2 is required, not {found}")
+            raise ValueError(f"needs exactly one of hosts, slurm, scheduler and ec2, not empty; found {found}")
         return self
 
 

@@ -30,9 +30,10 @@ SPEC, KERNEL = "hello", "6.1"
 def check_cluster(workspace: Workspace, cluster: Path, observer: Observer) -> list[HostReport]:
     """Check a file's hosts. Blocking. Raises InputError if it is invalid."""
     plugins.load("executors", "dask")  # says what to install if its packages are missing
-    from bootmatrix.execute.dask.hosts.check import check_hosts
+    from bootmatrix.execute.dask.hosts.check import check_boards, check_hosts
 
-    if not load_cluster(cluster).hosts:
+    machines = load_cluster(str(cluster))
+    if not machines.hosts:
         raise InputError(f"{cluster}: it names no hosts to check", "Give a file with 'hosts:'.")
     planned = workspace.plan(
         SPEC, selection=Selection(arch=("all",), kernel=(KERNEL,), needs_qemu=False, allow_empty=True)
@@ -47,7 +48,8 @@ def check_cluster(workspace: Workspace, cluster: Path, observer: Observer) -> li
             return Path(tempfile.mkdtemp(dir=folder))  # all hosts boot the same cell
 
         settings = ExecutorSettings(planned.config, observer, folder_of, cluster=str(cluster))
-        return anyio.run(check_hosts, settings, choose)
+        reports = anyio.run(check_hosts, settings, choose) if machines.workers else []
+        return [*reports, *anyio.run(check_boards, machines.boards)]
 
 
 def _choose(planned: PlannedRun, offer: Offer) -> CellRequest | None:

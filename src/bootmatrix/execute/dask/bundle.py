@@ -74,7 +74,8 @@ def _extract(archive: tarfile.TarFile, folder: Path, host: str) -> bytes:
             raise InfraError(f"the bundle of the host {host} is too large")
         parts = member.name.split("/")
         is_plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and member.sparse is None
-        if not is_plain or len(parts) > MAX_DEPTH or not all(map(PART.fullmatch, parts)):
+        is_below_record = parts[0] == RECORD_FILE != member.name
+        if not is_plain or is_below_record or len(parts) > MAX_DEPTH or not all(map(PART.fullmatch, parts)):
             raise InfraError(f"the bundle of the host {host} has an invalid member: {member.name[:200]!r}")
         source = archive.extractfile(member)
         assert source is not None

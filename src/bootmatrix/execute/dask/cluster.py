@@ -66,7 +66,7 @@ async def open_cluster(settings: ExecutorSettings, folder: Path) -> AsyncIterato
     configure()
     bundles = folder / "bundles"
     bundles.mkdir()
-    file = load_cluster(Path(settings.cluster)) if settings.cluster else None
+    file = load_cluster(settings.cluster) if settings.cluster else None
     async with _opening(settings, file, folder, bundles) as cluster:
         yield cluster
 

@@ -61,7 +61,7 @@ class WorkerChannel:
         finally:
             self._wanted.pop(sha256, None)
         if refusal:
-            raise InfraError(f"the client did not send {sha256}: {refusal}")
+            raise InfraError(f"cannot get {sha256} from the client: {refusal}")
         (self.incoming / sha256).replace(target)
 
     async def put(self, bundle: Path) -> None:

@@ -122,7 +122,7 @@ class DaskExecutor:
             try:
                 address = await self._placement.take(request.needs, {attempt.host for attempt in lost})
             except NoHost as error:
-                return lost_record(cell, lost, _no_host(str(error)), folder), folder
+                return lost_record(cell, lost, self._no_host(str(error)), folder), folder
             try:
                 self._grow()
                 record = await self._try(request, prepared, address, lost, folder)
@@ -239,6 +239,10 @@ class DaskExecutor:
             ending.cancel()
             future.release()
 
+    def _no_host(self, reason: str) -> Judgement:
+        reason = f"no host can run it: {reason}"
+        return Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, advice=self._fleet.hints)
+
     def _host(self, instance: str) -> str:
         offers = (*self._fleet.offers.values(), *self._fleet.seen.values())
         return next((offer.host for offer in offers if offer.instance == instance), "a host")
@@ -250,11 +254,6 @@ class DaskExecutor:
                 self._context.observer.cell_stage(self._flights[name].cell, "boot")
             case [str(name), _, str(text)] if name in self._flights and not self._flights[name].result.done():
                 self._flights[name].result.set_result(text)
-
-
-def _no_host(reason: str) -> Judgement:
-    advice = "Add a host that can run it, or leave the cell out."
-    return Judgement(verdict=Verdict.INFRA_ERROR, reason=f"no host can run it: {reason}", advice=advice)
 
 
 async def _ended(future: Future[Any], result: asyncio.Future[str]) -> str:

@@ -28,11 +28,15 @@ HostState = Literal["pending", "up", "lost", "failed"]
 
 @dataclass
 class HostStatus:
-    """A host of the cluster. `since_s` is monotonic; `reason` is of a failure."""
+    """A host of the cluster.
+
+    `since_s` is monotonic; `reason` and `hint` are of a failure.
+    """
 
     state: HostState = "pending"
     since_s: float = 0.0
     reason: str = ""
+    hint: str = ""
 
 
 class Fleet:
@@ -71,11 +75,11 @@ class Fleet:
         self._news = asyncio.Event()
         client.subscribe_topic("all", lambda _event: self._news.set())
 
-    def set_host(self, name: str, state: HostState, reason: str = "") -> None:
+    def set_host(self, name: str, state: HostState, reason: str = "", hint: str = "") -> None:
         """Report a host's state; attempts to come back do not change its time."""
         before = self.hosts.get(name)
         since_s = before.since_s if before and before.state == state else time.monotonic()
-        self.hosts[name] = HostStatus(state, since_s, reason)
+        self.hosts[name] = HostStatus(state, since_s, reason, hint)
         self.changed()
 
     def load_of(self, host: str) -> int:
@@ -148,6 +152,12 @@ class Fleet:
         if self.offers or not failures:
             failures.append(shortfall(needs, self.offers.values() or self.known.values()))
         return "; ".join(failures)
+
+    @property
+    def hints(self) -> str:
+        """Return the remedies for the hosts that failed, or one for all."""
+        found = dict.fromkeys(host.hint for host in self.hosts.values() if host.state == "failed" and host.hint)
+        return " ".join(found) or "Add a host that can run it, or leave the cell out."
 
     async def follow(self) -> None:
         """Keep the offers up to date, for ever."""

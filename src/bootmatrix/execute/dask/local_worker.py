@@ -51,7 +51,7 @@ async def hold_local_worker(
         limit=LINE_BYTES,
         start_new_session=True,
     )
-    worker = HeldWorker(ProcessPipe(process), NAME)
+    worker = HeldWorker(ProcessPipe(process))
     fleet.set_host(NAME, "pending")
     following: asyncio.Task[None] | None = None
     try:

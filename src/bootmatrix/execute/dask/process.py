@@ -40,8 +40,8 @@ class Hello:
 class HeldWorker:
     """The client's end of a worker's control channel."""
 
-    def __init__(self, pipe: Pipe, name: str) -> None:
-        self._pipe, self._name = pipe, name
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
 
     def send(self, message: ToWorker) -> None:
         """Write a line."""
@@ -56,7 +56,7 @@ class HeldWorker:
         except TimeoutError:
             message = FromWorker(kind="failed", text=f"no answer within {START_S:.0f} s")
         if message is None or message.kind != "hello":
-            raise HostError(f"{self._name}: the worker does not start: {message.text if message else 'it ended'}")
+            raise HostError(f"the worker does not start: {message.text if message else 'it ended'}")
         return Hello(message.port, message.folder, message.clock_s - time.time())
 
     async def _read(self) -> FromWorker | None:
@@ -65,7 +65,7 @@ class HeldWorker:
             return FromWorker.model_validate_json(line) if line else None
         except ValidationError as error:
             text = line[:200].decode("utf-8", "replace")
-            raise HostError(f"{self._name}: not a message of a worker: {text!r}") from error
+            raise HostError(f"not a message of a worker: {text!r}") from error
 
     async def follow(self, send_file: Callable[[str], Awaitable[None]]) -> str:
         """Serve the worker to its end; return why. `send_file` sends artefacts."""

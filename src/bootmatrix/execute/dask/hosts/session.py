@@ -70,9 +70,7 @@ class HostSession:
         except (asyncssh.Error, OSError) as error:
             with suppress(asyncssh.Error, OSError):
                 await self.sftp.remove(target)
-            raise InfraError(
-                f"{self.host.name}: cannot write {path.stat().st_size >> 20} MiB there: {error}"
-            ) from error
+            raise InfraError(f"cannot write {path.stat().st_size >> 20} MiB there: {error}") from error
 
     async def get(self, bundle: str, target: Path) -> None:
         """Fetch a bundle and remove it there. Raises InfraError on failure."""
@@ -81,11 +79,11 @@ class HostSession:
         try:
             size_bytes = await self.sftp.getsize(source)
             if size_bytes is None or size_bytes > LIMIT_BYTES:
-                raise InfraError(f"{self.host.name}: the bundle {name} is too large")
+                raise InfraError(f"the bundle {name} is too large")
             await self.sftp.get(source, str(target))
             await self.sftp.remove(source)
         except (asyncssh.Error, OSError) as error:
-            raise InfraError(f"{self.host.name}: cannot fetch the bundle {name}: {error}") from error
+            raise InfraError(f"cannot fetch the bundle {name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ async def host_session(host: Host, client: ClientAccess, instance: str) -> Async
         listener = await connection.forward_remote_port(LOOPBACK, 0, LOOPBACK, client.port)
         command = f"exec {prefix}{shlex.quote(host.python)} -m {MODULE}"
         async with _process(connection, command) as process:
-            worker = HeldWorker(SshPipe(process), host.name)
+            worker = HeldWorker(SshPipe(process))
             hello = await _start(worker, process, _settings(host, client, listener.get_port(), instance))
             forward = await connection.forward_local_port(LOOPBACK, 0, LOOPBACK, hello.port)
             worker.send(ToWorker(kind="contact", address=f"tls://{LOOPBACK}:{forward.get_port()}"))
@@ -168,7 +166,7 @@ async def _tool(host: Host, connection: asyncssh.SSHClientConnection, sftp: asyn
         have = f"Python {'.'.join(map(str, version))} on {platform}"
         need = f"Python {'.'.join(map(str, own_platform()[0]))} on {own_platform()[1]}"
         hint = f"Install 'bootmatrix[dask]' {own_versions().split()[0]} there, and name its Python: 'python: …'."
-        raise HostFault(f"{host.name}: {have} needs another tool than this {need}", hint, is_lasting=True)
+        raise HostFault(f"{have} needs another tool than this {need}", hint, is_lasting=True)
     digest, path = await anyio.to_thread.run_sync(tool_archive, store)
     folder = f"{host.cache}/tool/{digest[:32]}"
     if not await sftp.isdir(folder):
@@ -186,30 +184,30 @@ async def _send_tool(
     except (asyncssh.Error, OSError) as error:
         with suppress(asyncssh.Error, OSError):
             await sftp.remove(f"{part}.tar.gz")
-        raise HostFault(f"{host.name}: cannot send the tool to {host.cache}: {error}") from error
+        raise HostFault(f"cannot send the tool to {host.cache}: {error}") from error
     words = [host.python, "-c", UNPACK, f"{part}.tar.gz", part]
     old = f"find {shlex.quote(f'{host.cache}/tool')} -mindepth 1 -maxdepth 1 -mtime +{OLD_DAYS} -exec rm -rf {{}} +"
     script = (
         f"{shlex.join(words)} && {{ mv -T {shlex.quote(part)} {shlex.quote(folder)} || rm -rf {shlex.quote(part)}; }}; "
         f"status=$?; rm -f {shlex.quote(f'{part}.tar.gz')}; {old}; exit $status"
     )
-    await run_command(host, connection, f"sh -c {shlex.quote(script)}", "cannot unpack the tool")
+    await run_command(connection, f"sh -c {shlex.quote(script)}", "cannot unpack the tool")
 
 
 async def _probe(host: Host, connection: asyncssh.SSHClientConnection) -> tuple[list[int], str, str]:
     command = f"{shlex.quote(host.python)} -c {shlex.quote(PROBE)}"
-    text = await run_command(host, connection, command, f"{host.python} does not run")
+    text = await run_command(connection, command, f"{host.python} does not run")
     try:
         version, platform, versions = json.loads(text.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
-        raise HostFault(f"{host.name}: {host.python} answered {text[:200]!r}", is_lasting=True) from error
+        raise HostFault(f"{host.python} answered {text[:200]!r}", is_lasting=True) from error
     if tuple(version) < (3, 11):
         hint = "Install Python 3.11 or later there, and name it: 'python: …'."
-        raise HostFault(f"{host.name}: {host.python} is {'.'.join(map(str, version))}", hint, is_lasting=True)
+        raise HostFault(f"{host.python} is {'.'.join(map(str, version))}", hint, is_lasting=True)
     return version, platform, versions
 
 
-async def run_command(host: Host, connection: asyncssh.SSHClientConnection, command: str, fault: str) -> str:
+async def run_command(connection: asyncssh.SSHClientConnection, command: str, fault: str) -> str:
     """Run a command on a host; return its output.
 
     Raises HostFault if it fails. A connection that is lost has no exit status.
@@ -219,12 +217,10 @@ async def run_command(host: Host, connection: asyncssh.SSHClientConnection, comm
             command, timeout=COMMAND_S, stdin=asyncssh.DEVNULL, encoding="utf-8", errors="replace"
         )
     except (asyncssh.Error, OSError, TimeoutError) as error:
-        raise HostFault(f"{host.name}: {fault}: {error or type(error).__name__}") from error
+        raise HostFault(f"{fault}: {error or type(error).__name__}") from error
     if done.exit_status is None:
-        raise HostFault(f"{host.name}: {fault}: the connection was lost")
+        raise HostFault(f"{fault}: the connection was lost")
     if done.exit_status:
         words = str(done.stderr or done.stdout or "").strip().splitlines()[-1:]
-        raise HostFault(
-            f"{host.name}: {fault}: {' '.join(words)[:300]} (exit status {done.exit_status})", is_lasting=True
-        )
+        raise HostFault(f"{fault}: {' '.join(words)[:300]} (exit status {done.exit_status})", is_lasting=True)
     return str(done.stdout or "")

@@ -69,17 +69,18 @@ class Supervisor:
         """Keep a worker on a host, until the host has a lasting fault."""
         pause_s, was_up = FIRST_PAUSE_S, False
         while True:
-            reason, is_lasting = "", False
+            reason, hint, is_lasting = "", "", False
             try:
                 reason = await self._once(host, observer)
                 was_up, pause_s = True, FIRST_PAUSE_S
             except (InfraError, OSError, asyncssh.Error) as error:
-                reason, is_lasting = str(error), getattr(error, "is_lasting", False)
+                reason, hint = (error.message, error.hint) if isinstance(error, InfraError) else (str(error), "")
+                is_lasting = getattr(error, "is_lasting", False)
                 was_up = was_up or self._fleet.hosts[host.name].state == "up"
             if self._fleet.hosts[host.name].state != "failed":
                 observer.note(f"host {host.name}: {reason}")
             is_failed = is_lasting or not was_up
-            self._fleet.set_host(host.name, "failed" if is_failed else "lost", reason)
+            self._fleet.set_host(host.name, "failed" if is_failed else "lost", reason, hint)
             if is_lasting:
                 return
             await asyncio.sleep(pause_s)
