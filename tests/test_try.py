@@ -312,14 +312,15 @@ def test_a_source_tree_has_limits(here: Path, monkeypatch: pytest.MonkeyPatch) -
     write(here / "tree/a.c")
     copy_tree(here / "tree", here / "copy")
     write(here / "tree/b.c")
-    with pytest.raises(InputError, match=r"more than 30 files .*; most of it so far: modules") as caught:
+    with pytest.raises(InputError, match=r"more than 30 files to copy; most of it so far: modules") as caught:
         copy_tree(here / "tree", here / "second")
     assert ".gitignore" in caught.value.hint
+    assert not list((here / "second").iterdir()), "it is counted before it is copied"
     monkeypatch.setattr(source_tree, "MAX_FILES", 100)
     monkeypatch.setattr(source_tree, "MAX_BYTES", 1 << 20)
     with (here / "tree/large").open("wb") as file:
         file.truncate(2 << 20)
-    with pytest.raises(InputError, match="1 MiB; most of it so far: large"):
+    with pytest.raises(InputError, match="1 MiB to copy; most of it so far: large"):
         copy_tree(here / "tree", here / "third")
 
 
@@ -331,6 +332,9 @@ def test_a_source_tree_without_files(here: Path) -> None:
         write(here / "other/x", "", 0)
         with pytest.raises(InputError, match="cannot be copied"):
             copy_tree(here / "other", here / "second")
+        (here / "closed/sub").mkdir(mode=0, parents=True)
+        with pytest.raises(InputError, match="closed/sub: cannot be read"):
+            copy_tree(here / "closed", here / "third")
 
 
 def test_the_project_of_a_source_tree(here: Path) -> None:

@@ -50,7 +50,8 @@ def copy_tree(source: Path, target: Path, without: Path | None = None) -> Copied
     """
     copier = _Copier(source, without)
     target.mkdir(parents=True)
-    copier.copy(source, target, (), 0)
+    for path, mode in list(copier.walk(source, (), 0)):
+        copier.copy(path, mode, target / path.relative_to(source))
     if not copier.tree.files:
         raise InputError(f"{source}: no file is left to copy", f"Is everything in {IGNORE_FILE}?")
     return copier.tree
@@ -61,12 +62,13 @@ class _Copier:
         self.root, self.tree = root, CopiedTree()
         self.without = without.resolve() if without else None
 
-    def copy(self, folder: Path, target: Path, rules: tuple[tuple[Path, object], ...], depth: int) -> None:
+    def walk(self, folder: Path, rules: tuple[tuple[Path, object], ...], depth: int) -> Iterator[tuple[Path, int]]:
+        """Yield paths with their modes, each folder before its content, and count them."""
         if depth > MAX_DEPTH:
             raise InputError(f"{folder}: more than {MAX_DEPTH} folders deep")
-        rules = (*rules, *self._rules(folder))
         with readable(folder, hint=_ADVICE):
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        rules = (*rules, *self._rules(folder))
         for entry in entries:
             path = Path(entry.path)
             is_folder = entry.is_dir(follow_symlinks=False)
@@ -74,11 +76,12 @@ class _Copier:
                 continue
             if is_folder and self.without and path.resolve() == self.without:
                 continue
+            with readable(path, hint=_ADVICE):
+                status = entry.stat(follow_symlinks=False)
+            self._count(path, status)
+            yield path, status.st_mode
             if is_folder:
-                (target / entry.name).mkdir()
-                self.copy(path, target / entry.name, rules, depth + 1)
-            else:
-                self._copy_entry(path, target / entry.name)
+                yield from self.walk(path, rules, depth + 1)
 
     def _rules(self, folder: Path) -> Iterator[tuple[Path, object]]:
         file = folder / IGNORE_FILE
@@ -91,37 +94,39 @@ class _Copier:
             except ValueError as error:
                 raise InputError(f"{file}: {error}") from error
 
-    def _copy_entry(self, path: Path, target: Path) -> None:
-        name = str(path.relative_to(self.root))
+    def copy(self, path: Path, mode: int, target: Path) -> None:
+        """Copy a file, a link or a folder without its content; note what is left out."""
         try:
-            mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                self._copy_link(path, target, name)
+            if stat.S_ISDIR(mode):
+                target.mkdir()
+            elif stat.S_ISLNK(mode):
+                self._copy_link(path, target)
             elif stat.S_ISREG(mode):
-                self._count(path, name)
                 shutil.copyfile(path, target, follow_symlinks=False)
                 target.chmod(0o755 if mode & 0o100 else 0o644)
             else:
-                self.tree.special.append(name)
-        except OSError as error:
+                self.tree.special.append(str(path.relative_to(self.root)))
+        except (PermissionError, FileNotFoundError) as error:
             raise InputError(f"{path}: cannot be copied: {error.strerror}", _ADVICE) from error
 
-    def _copy_link(self, path: Path, target: Path, name: str) -> None:
+    def _copy_link(self, path: Path, target: Path) -> None:
         words = str(path.readlink())
         if not Path(os.path.normpath(path.parent / words)).is_relative_to(self.root):
-            self.tree.outside.append(name)
+            self.tree.outside.append(str(path.relative_to(self.root)))
         target.symlink_to(words)
-        self.tree.files += 1
 
-    def _count(self, path: Path, name: str) -> None:
-        size = path.stat().st_size
-        self.tree.files += 1
-        self.tree.size_bytes += size
-        self.tree.largest[name.partition("/")[0]] += size or 1
-        if self.tree.files > MAX_FILES or self.tree.size_bytes > MAX_BYTES:
-            what = ", ".join(name for name, _ in self.tree.largest.most_common(NAMED))
+    def _count(self, path: Path, status: os.stat_result) -> None:
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+            return
+        tree, size = self.tree, status.st_size if stat.S_ISREG(status.st_mode) else 0
+        tree.files += 1
+        tree.size_bytes += size
+        tree.largest[path.relative_to(self.root).parts[0]] += size or 1
+        if tree.files > MAX_FILES or tree.size_bytes > MAX_BYTES:
+            limit = f"{MAX_FILES:,} files" if tree.files > MAX_FILES else f"{MAX_BYTES >> 20} MiB"
+            most = ", ".join(name for name, _ in tree.largest.most_common(NAMED))
             raise InputError(
-                f"{self.root}: more than {MAX_FILES} files or {MAX_BYTES >> 20} MiB; most of it so far: {what}",
+                f"{self.root}: more than {limit} to copy; most of it so far: {most}",
                 f"Add what the guest does not need to {IGNORE_FILE}, or try a smaller folder.",
             )
 
