@@ -36,6 +36,7 @@ from bootmatrix.source.elf import describe, read_program
 from bootmatrix.workspace.trial import find_image_faults, prepare_trial
 from image_maker import files, make_image, make_index, write_layout
 from small_archive import make_deb
+from small_disk import run_on_small_disk
 
 PROFILES = load_profiles([CHECKOUT / "arch"])
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
@@ -322,6 +323,15 @@ def test_a_source_tree_has_limits(here: Path, monkeypatch: pytest.MonkeyPatch) -
         file.truncate(2 << 20)
     with pytest.raises(InputError, match="1 MiB to copy; most of it so far: large"):
         copy_tree(here / "tree", here / "third")
+
+
+def test_a_source_tree_and_no_room_in_the_cache(here: Path) -> None:
+    write(here / "tree/large", bytes(2 << 20))
+    (here / "cache").mkdir()
+    code = "import os, sys; os.execv(sys.argv[2], [*sys.argv[2:], '--cache', sys.argv[1], '--', 'true'])"
+    done = run_on_small_disk(here / "cache", 1024, code, str(PROGRAM), "try", "./tree")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"bootmatrix: no space left for the cache in {here}/cache: ")
 
 
 def test_a_source_tree_without_files(here: Path) -> None:

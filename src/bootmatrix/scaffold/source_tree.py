@@ -88,7 +88,8 @@ class _Copier:
         if file.is_file():
             from pathspec import GitIgnoreSpec  # slow import
 
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            with readable(file, hint=_ADVICE):
+                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
             try:
                 yield folder, GitIgnoreSpec.from_lines(lines)
             except ValueError as error:
