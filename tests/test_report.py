@@ -203,8 +203,11 @@ def test_lines_that_draw_the_eye(line: str, kind: str) -> None:
 def test_evidence_leads_to_its_line_on_the_page_of_the_cell_or_where_there_is_none_in_the_report() -> None:
     evidence = [Evidence(source="console", text="x", line=3), Evidence(source="qmp", text="y")]
     record = make_record(make_cell("x86_64"), Verdict.FAIL, "no", evidence=evidence)
-    assert [one.href for one in cell_view(record).evidence] == ["cells/influxdb/x86_64/pc/6.1/cell.html#L3", ""]
-    assert [one.href for one in cell_view(record, pages=False).evidence] == ["#influxdb/x86_64/6.1:L3", ""]
+    assert [cell_view(record).line_href(line) for line in (3, None)] == [
+        "cells/influxdb/x86_64/pc/6.1/cell.html#L3",
+        "",
+    ]
+    assert cell_view(record, pages=False).line_href(3) == "#influxdb/x86_64/6.1:L3"
 
 
 def test_a_huge_line_is_cut() -> None:

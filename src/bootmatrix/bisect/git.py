@@ -82,10 +82,6 @@ class GitTree:
         name = result.stdout.strip()
         return Commit(name, self.git("show", "--no-patch", "--format=%s", name))
 
-    def is_ancestor(self, old: Commit, new: Commit) -> bool:
-        """Return whether one commit is part of another's history."""
-        return self.run("merge-base", "--is-ancestor", old.id, new.id).returncode == 0
-
     def check_usable(self) -> None:
         """Check that a search cannot lose the user's changes.
 
@@ -126,7 +122,7 @@ class GitBisect:
 
     def __init__(self, tree: GitTree, good: Commit, bad: Commit) -> None:
         self.tree, self.good, self.bad = tree, good, bad
-        self.is_fix = tree.is_ancestor(bad, good)
+        self.is_fix = tree.run("merge-base", "--is-ancestor", bad.id, good.id).returncode == 0
         self.trouble = ""
 
     @property

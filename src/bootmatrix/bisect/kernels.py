@@ -133,7 +133,7 @@ def between(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
 
     Raises InputError as `between_ordered` does.
     """
-    return between_ordered(sorted(kernels, key=_age), good, bad)
+    return between_ordered(sorted(kernels, key=lambda kernel: Version(kernel.version)), good, bad)
 
 
 def between_ordered(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kernel]:
@@ -147,10 +147,6 @@ def between_ordered(kernels: Sequence[Kernel], good: str, bad: str) -> list[Kern
     if first == last:
         raise InputError(f"{good} and {bad} are the same kernel, {order[first].release} ({order[first].version})")
     return order[first : last + 1] if first < last else order[last : first + 1][::-1]
-
-
-def _age(kernel: Kernel) -> Version:
-    return Version(kernel.version)
 
 
 def _position(order: Sequence[Kernel], version: str) -> int:

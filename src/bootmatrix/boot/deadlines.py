@@ -43,9 +43,6 @@ class _Mark:
     ran_s: float
     open_s: float
 
-    def is_past(self, since: _Mark, limit_s: float) -> bool:
-        return self.ran_s >= since.ran_s + limit_s
-
     def is_past_all_patience(self, since: _Mark, limit_s: float) -> bool:
         """True after so long that a busy host is to blame; this ends every boot."""
         return self.open_s >= since.open_s + limit_s / LEAST_SHARE
@@ -181,7 +178,7 @@ class PhaseClock:
         now = self._at(at_s)
         limits = list(self._running_limits())
         for limit, since, limit_s in limits:
-            if now.is_past(since, limit_s):
+            if now.ran_s >= since.ran_s + limit_s:
                 return Expired(limit, self.phase)
         over = (limit for limit, since, limit_s in limits if now.is_past_all_patience(since, limit_s))
         return next((Expired(limit, self.phase, is_starved=True) for limit in over), None)

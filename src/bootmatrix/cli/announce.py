@@ -15,7 +15,6 @@ from bootmatrix.forge.api import ForgeApi
 from bootmatrix.forge.notify import job_page
 from bootmatrix.history.lookup import past_against
 from bootmatrix.history.reference import find_run, reports_folder
-from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.writer import console_reader
 from bootmatrix.runs.run_store import load_run
@@ -29,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     saved = load_run(place.folder)
     past = past_against(place, saved, args.baseline or saved.baseline)
     context = ReportContext(saved, console_reader(place.folder), past)
-    tell_run(notifier(args), context, place.folder / REPORT_FILE, args.link)
+    tell_run(notifier(args), saved, place.folder, past, args.link)
     for api, tellers in _chosen(args, context):
         with api:
             for teller in tellers:

@@ -22,20 +22,22 @@ def names(text: str) -> tuple[str, ...]:
     return words
 
 
-def page_sizes(text: str) -> tuple[str, ...]:
-    """Parse page sizes separated by commas: `4k`, `64K`, `all`."""
-    sizes = tuple(name.lower() for name in names(text))
-    for size in sizes:
-        if size not in PAGE_SIZES:
-            raise argparse.ArgumentTypeError(f"{size!r} must be one of {', '.join(PAGE_SIZES)}")
-    return sizes
+def some_of(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a parser of names separated by commas, of which each is `allowed`."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = names(text.lower())
+        for name in chosen:
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(f"{name!r} must be one of {', '.join(allowed)}")
+        return chosen
+
+    return parse
 
 
 def bits(text: str) -> tuple[int, ...]:
     """Parse word sizes separated by commas."""
-    if not set(names(text)) <= {"32", "64"}:
-        raise argparse.ArgumentTypeError(f"{text!r} must be 32 or 64")
-    return tuple(map(int, names(text)))
+    return tuple(map(int, some_of("32", "64")(text)))
 
 
 def widths(text: str) -> tuple[str | int, ...]:
@@ -44,22 +46,6 @@ def widths(text: str) -> tuple[str | int, ...]:
         if word != "all" and not re.fullmatch(r"3[1-9]|[45]\d|6[0-4]", word):
             raise argparse.ArgumentTypeError(f"{word!r} must be a number of bits, such as 48, or all")
     return tuple(int(word) if word.isdigit() else word for word in names(text))
-
-
-def endians(text: str) -> tuple[str, ...]:
-    """Parse byte orders separated by commas."""
-    if not set(names(text)) <= {"little", "big"}:
-        raise argparse.ArgumentTypeError(f"{text!r} must be little or big")
-    return names(text)
-
-
-def tiers(text: str) -> tuple[str, ...]:
-    """Parse names of tiers."""
-    chosen = names(text)
-    for name in chosen:
-        if name not in TIERS:
-            raise argparse.ArgumentTypeError(f"{name!r} must be one of {', '.join(TIERS)}")
-    return chosen
 
 
 def amount(text: str) -> float:
@@ -168,7 +154,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         ),
         details("--dump", "save the memory of guests that hang, panic or time out, for gdb"),
         details("--disk SIZE", "a scratch disk of this size takes what containers write: 4G (default: RAM does)"),
-        details("--endian little|big", "only architectures of this byte order", type=endians, default=()),
+        details(
+            "--endian little|big", "only architectures of this byte order", type=some_of("little", "big"), default=()
+        ),
         details("--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED),
         details("--executor NAME", "executor of the cells: local (default), dask, or a plug-in", default="local"),
         details(
@@ -243,7 +231,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         details(
             "--page-size 4k,…",
             "kernels of these page sizes (4k, 16k, 64k), or 'all'; without --kernel, of any version",
-            type=page_sizes,
+            type=some_of(*PAGE_SIZES),
             default=(),
         ),
         details(
@@ -271,7 +259,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "system: guests with their own kernels (default). With verdicts of their own, on a kernel that runs "
             "already: user (this host's, by user-mode emulation), docker (a container engine's), hardware (boards of "
             "--cluster)",
-            type=tiers,
+            type=some_of(*TIERS),
             default=(),
         ),
         details(

@@ -18,7 +18,6 @@ from bootmatrix.workspace import kept_client
 
 OUR_STATUS = 125
 """Exit status for errors of bootmatrix and of the guest itself, as `docker run` has it."""
-INTERRUPTED = 130
 USER = re.compile(r"(\d{1,9})(?::(\d{1,9}))?", re.ASCII)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from bootmatrix.cli import options
+from bootmatrix.cli.exits import INTERRUPTED
 from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError, innermost
 from bootmatrix.guest.attach import CommandStreams, Control
@@ -20,7 +21,6 @@ from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, Guest
 from bootmatrix.workspace.guest import Guest
 from bootmatrix.workspace.selection import Selection
 
-INTERRUPTED = 130
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 Terminal = Callable[[Mapping[str, Any]], AbstractContextManager[None]]

@@ -21,9 +21,6 @@ from bootmatrix.errors import HostError, InputError
 from bootmatrix.load.cluster import load_cluster
 from bootmatrix.model import Run
 from bootmatrix.model.durations import duration_s
-from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.context import ReportContext
-from bootmatrix.report.writer import console_reader
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.guest_holder import DEFAULT_KEEP_S, GuestHolder
 from bootmatrix.workspace.planned_run import PlannedRun
@@ -68,7 +65,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
         regressions=bool(args.fail_on),
         executor=args.executor,
         cluster=args.cluster or "",
-        branch=_branch(args.branch),
+        branch=args.branch or next(filter(None, map(os.environ.get, BRANCH_VARIABLES)), "") or "",
     )
     services = notifier(args)
     args.is_kept = True
@@ -89,8 +86,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
         raise lost
     if done.run.interrupted:
         say(f"To finish it: {shlex.join(['bootmatrix', 'matrix', '--resume', str(done.folder), *_machines(args)])}")
-    context = ReportContext(done.run, console_reader(done.folder), done.past)
-    tell_run(services, context, done.folder / REPORT_FILE)
+    tell_run(services, done.run, done.folder, done.past)
     if show:
         show(done.run, done.folder)
     return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
@@ -130,8 +126,3 @@ def hold_s(args: argparse.Namespace) -> float:
     if vars(args).get("executor", LOCAL) != LOCAL:
         raise InputError("--hold-on-fail is for guests on this host", "Leave out --executor.")
     return duration_s(args.keep_alive) if args.keep_alive else DEFAULT_KEEP_S
-
-
-def _branch(chosen: str | None) -> str:
-    """Return the branch under test: `chosen`, the environment's, or empty."""
-    return chosen or next((value for name in BRANCH_VARIABLES if (value := os.environ.get(name, ""))), "")

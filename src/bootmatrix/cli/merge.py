@@ -10,9 +10,7 @@ from bootmatrix.cli.tables import print_table
 from bootmatrix.history.reference import reports_folder
 from bootmatrix.model.base import many_made
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.context import ReportContext
 from bootmatrix.report.text import summary
-from bootmatrix.report.writer import console_reader
 from bootmatrix.runs.run_store import point_latest
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, report_merged
@@ -40,6 +38,5 @@ def _merge(args: argparse.Namespace) -> int:
         update_index(reports)
     print_table(summary(done.run))
     say(done.folder / REPORT_FILE)
-    context = ReportContext(done.run, console_reader(done.folder), done.past)
-    tell_run(services, context, done.folder / REPORT_FILE)
+    tell_run(services, done.run, done.folder, done.past)
     return end_run(done.run, done.past.comparison, regressions_only=bool(args.fail_on))

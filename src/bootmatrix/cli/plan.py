@@ -20,8 +20,7 @@ def run(args: argparse.Namespace) -> int:
         say(cell.id + (f"  (expected not to pass: {cell.expect})" if cell.expect else ""))
     for skip in plan.skips:
         say(f"{skip.cell.id}  skipped: {one_line(skip.reason)}")
-    cells = len(plan.cells)
-    say(f"{cells} cell{'' if cells == 1 else 's'}, {len(plan.skips)} skipped")
+    say(plan.counts)
     sys.stdout.flush()
     from bootmatrix.workspace.kernel_notes import kernel_notes  # half of the time that the command takes
 

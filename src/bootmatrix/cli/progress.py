@@ -80,17 +80,12 @@ def open_downloads() -> Iterator[Observer]:
         yield screen
 
 
-def cell_count(cells: int, skips: int) -> str:
-    """Count cells: `1 cell, 0 skipped`."""
-    return f"{cells} cell{'' if cells == 1 else 's'}, {skips} skipped"
-
-
 class PlainScreen:
     """Plain display: a line for each finished cell or download."""
 
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console = console
-        self._planned, self._skipped, self._done = len(plan.cells), len(plan.skips), 0
+        self._planned, self._counts, self._done = len(plan.cells), plan.counts, 0
         self._count_width = len(f"[{self._planned}/{self._planned}] ")
         named = [*plan.cells, *(skip.cell for skip in plan.skips)]
         self._width = max((len(cell.id) for cell in named), default=0)
@@ -100,7 +95,7 @@ class PlainScreen:
 
     def begin(self, path: Path) -> None:
         """Print the number of cells and the run's folder."""
-        self._line(f"{cell_count(self._planned, self._skipped)}: {path}")
+        self._line(f"{self._counts}: {path}")
 
     def cell_stage(self, cell: Cell, stage: str) -> None:
         """Ignore."""

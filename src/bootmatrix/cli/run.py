@@ -25,7 +25,7 @@ from bootmatrix.cli.notify import notifier, tell
 from bootmatrix.cli.output import say, write_console
 from bootmatrix.cli.run_published import run_published
 from bootmatrix.errors import BuildError, InputError
-from bootmatrix.forge.notify import Message, Notifier, job_page
+from bootmatrix.forge.notify import Message, job_page
 from bootmatrix.guest.forward import check_port
 from bootmatrix.load.kernels import kernels_file, load_custom_kernels
 from bootmatrix.model import ConsoleProof, Verdict
@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")
     if judgement.advice:
         say(judgement.advice)
-    _tell(services, args, judgement.verdict)
+    title = one_line(f"{args.files[0]} on {args.arch}, kernel {args.kernel}: {judgement.verdict}")
+    tell(services, Message(title, job_page(os.environ) or title, judgement.verdict is Verdict.PASS))
     if args.keep:
         say(*(f"Saved: {folder / name}" for name in kept))
     elif len(kept) > 1:
@@ -87,13 +88,6 @@ def run(args: argparse.Namespace) -> int:
         say(f"Not the fault to find: {one_line(args.match)}")
         return OUR_FAULT
     return NOT_EXPECTED
-
-
-def _tell(services: Notifier | None, args: argparse.Namespace, verdict: Verdict) -> None:
-    """Tell the verdict to the services of --notify."""
-    if services:
-        title = one_line(f"{args.files[0]} on {args.arch}, kernel {args.kernel}: {verdict}")
-        tell(services, Message(title, job_page(os.environ) or title, verdict is Verdict.PASS))
 
 
 def _begin(args: argparse.Namespace) -> None:

@@ -22,6 +22,5 @@ def run(args: argparse.Namespace) -> int:
     with server:
         say(f"serving {reports} at {server.url} (live run: latest/live); Ctrl-C stops it")
         sys.stdout.flush()
-        sys.stdout.flush()
         server.serve_forever()
     return EXPECTED

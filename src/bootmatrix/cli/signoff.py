@@ -17,7 +17,7 @@ from bootmatrix.signoff.make import Request, write_signoff
 from bootmatrix.signoff.manifest import SIGNOFF_FOLDER, signoffs_of
 from bootmatrix.signoff.page import sentence
 from bootmatrix.signoff.statement import Identity
-from bootmatrix.signoff.verify import Signer, verify_sent, verify_signoff
+from bootmatrix.signoff.verify import Checked, Signer, verify_sent, verify_signoff
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,13 +98,18 @@ def _verify_sent(args: argparse.Namespace, file: Path) -> int:
     """Verify a report that was sent."""
     signer = _signer(args)
     checked = verify_sent(file, signer, args.release)
-    say(*(f"{file}: {one_line(fault)}" for fault in checked.faults))
+    return _say_checked(str(file), checked, f"{one_line(checked.release)}: ", "unchanged", signer)
+
+
+def _say_checked(name: str, checked: Checked, release: str, contents: str, signer: Signer | None) -> int:
+    """Print what the verification found; return its status."""
+    say(*(f"{name}: {one_line(fault)}" for fault in checked.faults))
     if checked.faults:
-        say(f"{file}: NOT valid")
+        say(f"{name}: NOT valid")
         return NOT_EXPECTED
     result = one_line(str(checked.statement["predicate"].get("result")))
     how = f"signed by {signer}" if checked.is_signed else "not signed: only accidental changes are detected"
-    say(f"{file}: {one_line(checked.release)}: {result}, unchanged; {how}")
+    say(f"{name}: {release}{result}, {contents}; {how}")
     return EXPECTED
 
 
@@ -128,19 +133,9 @@ def _verify(args: argparse.Namespace, place: RunLocation) -> int:
     names = [_name(args)] if args.release else signoffs_of(place.folder)
     if not names:
         raise InputError(f"{place.folder} is not signed off", "Use 'bootmatrix signoff RUN --release NAME'.")
-    status, signer = EXPECTED, _signer(args)
-    for name in names:
-        checked = verify_signoff(place.folder, name, signer)
-        for fault in checked.faults:
-            say(f"{name}: {one_line(fault)}")
-        if checked.faults:
-            status = NOT_EXPECTED
-            say(f"{name}: NOT valid")
-        else:
-            result = one_line(str(checked.statement["predicate"].get("result")))
-            how = f"signed by {signer}" if checked.is_signed else "not signed: only accidental changes are detected"
-            say(f"{name}: {result}, {checked.file_count} files unchanged; {how}")
-    return status
+    signer = _signer(args)
+    checks = ((name, verify_signoff(place.folder, name, signer)) for name in names)
+    return max(_say_checked(name, done, "", f"{done.file_count} files unchanged", signer) for name, done in checks)
 
 
 def _token() -> str:

@@ -66,7 +66,9 @@ def _change(now: CellResult, before: CellResult | None, history: CellHistory | N
         return _skipped(now, before)
     old = before if before and _was_judged(before) else None
     kind = _kind(now, old, bool(history and history.is_flaky))
-    is_regression = _is_regression(kind, now)
+    is_regression = kind is ChangeKind.NEW_FAILURE or (
+        kind is ChangeKind.FLAKY and _failed(now) and (now.standing is Standing.BAD)
+    )
     since = history.failing_since if history and now.standing in FAILED else None
     both_pass = old is not None and old.standing is Standing.GOOD and now.standing is Standing.GOOD
     return CellChange(
@@ -116,13 +118,6 @@ def _kind(now: CellResult, old: CellResult | None, flaky: bool) -> ChangeKind:
 def _failed(cell: CellResult) -> bool:
     """Return whether the guest failed; an unexpected pass is not a failure."""
     return cell.standing in FAILED and (cell.verdict != "pass" or cell.flaky)
-
-
-def _is_regression(kind: ChangeKind, now: CellResult) -> bool:
-    """Return whether a change is a failure that the baseline lacks."""
-    return kind is ChangeKind.NEW_FAILURE or (
-        kind is ChangeKind.FLAKY and _failed(now) and now.standing is Standing.BAD
-    )
 
 
 def _skipped(now: CellResult, before: CellResult | None) -> CellChange:

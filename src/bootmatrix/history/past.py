@@ -1,6 +1,6 @@
 """Histories and comparison of a run, queried from the index."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from bootmatrix.history.acceptance import AcceptedFailure
 from bootmatrix.history.compare import compare
@@ -17,7 +17,6 @@ from bootmatrix.history.values import (
     RunLine,
     RunResults,
     Standing,
-    Usual,
 )
 
 
@@ -68,11 +67,9 @@ def compared_with(
     accepted: Sequence[AcceptedFailure] = (),
 ) -> Comparison:
     """Compare a run and a baseline; durations with the usual ones before."""
-    usually = dict(_usual(rows, baseline, run.line.host)) if baseline else {}
+    usually = {
+        cell.key: usual([entry for entry in rows.past(cell.key, baseline.line) if entry.host == run.line.host])
+        for cell in (baseline.cells if baseline else ())
+        if baseline and cell.standing is Standing.GOOD
+    }
     return compare(run, baseline, histories, usually, accepted)
-
-
-def _usual(rows: Rows, baseline: RunResults, host: str) -> Iterator[tuple[CellKey, Usual | None]]:
-    for cell in baseline.cells:
-        if cell.standing is Standing.GOOD:
-            yield cell.key, usual([entry for entry in rows.past(cell.key, baseline.line) if entry.host == host])

@@ -162,3 +162,8 @@ class Plan(Model):
     images: tuple[ImageOverride, ...] = ()
     notes: tuple[str, ...] = Field(default=(), exclude=True)
     part: Part | None = None
+
+    @property
+    def counts(self) -> str:
+        """Numbers of cells: `1 cell, 0 skipped`."""
+        return f"{len(self.cells)} cell{'' if len(self.cells) == 1 else 's'}, {len(self.skips)} skipped"

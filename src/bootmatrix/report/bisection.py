@@ -1,7 +1,7 @@
 """Report of a kernel bisection: a page beside the run's own and a terminal table."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,47 +14,16 @@ from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.headline import date_words
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS
-from bootmatrix.report.sanitize import one_line, sanitize
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.text import STYLES
 from bootmatrix.report.units import duration
 
 PAGE_FILE = "bisect.html"
-NOT_BOOTED = "not booted"
 UNJUDGED = {
     "kernel": "the kernels in between have no verdict",
     "commit": "the commits in between cannot be built or judged",
 }
 COLUMNS = {"kernel": ("kernel", "version"), "commit": ("commit", "subject")}
-
-
-@dataclass(frozen=True)
-class StepView:
-    """A row of the kernel table."""
-
-    release: str
-    version: str
-    suite: str
-    verdict: str
-    reason: str
-    href: str
-    is_suspect: bool
-    remark: str = ""
-    marks: tuple[()] = ()
-
-
-@dataclass(frozen=True)
-class BisectionView:
-    """Values of the page, sanitized."""
-
-    title: str
-    headline: str
-    has_result: bool
-    columns: tuple[str, str]
-    has_suites: bool
-    steps: tuple[StepView, ...]
-    facts: tuple[tuple[str, str], ...]
-    tool_version: str
-    report: str
 
 
 def conclusion(state: Bisection) -> str:
@@ -79,48 +48,28 @@ def write_bisection(state: Bisection, run: Run, folder: Path) -> Path:
 
     Raises OSError if the page cannot be written.
     """
-    write_atomic(folder / PAGE_FILE, render_page("bisect.html.j2", ("cell.css", "report.css"), view=_view(state, run)))
-    return folder / PAGE_FILE
-
-
-def _view(state: Bisection, run: Run) -> BisectionView:
     suspects = {step.release for step in state.suspects()}
     booted = sum(step.verdict is not None for step in state.steps)
-    return BisectionView(
-        title=sanitize(f"{state.spec} on {state.target}, {state.good} to {state.bad}"),
-        headline=sanitize(one_line(conclusion(state))),
-        has_result=bool(suspects),
-        columns=COLUMNS[state.unit],
-        has_suites=any(step.suite for step in state.steps),
-        steps=tuple(_step(step, step.release in suspects) for step in state.steps),
-        facts=(
-            ("Spec", sanitize(state.spec)),
-            ("Machine", sanitize(state.target)),
-            ("Good", sanitize(state.good)),
-            ("Bad", sanitize(state.bad)),
-            (
-                f"{state.unit.capitalize()}s tested",
-                f"{booted} of {len(state.steps)}" if state.unit == "kernel" else str(booted),
-            ),
-            ("Started", date_words(run.started_at)),
-            ("Time", duration(run.wall_s)),
-        ),
-        tool_version=sanitize(run.tool_version),
-        report=REPORT_FILE,
+    facts = (
+        ("Spec", state.spec),
+        ("Machine", state.target),
+        ("Good", state.good),
+        ("Bad", state.bad),
+        (f"{state.unit.capitalize()}s tested", f"{booted} of {len(state.steps)}" if state.unit == "kernel" else booted),
+        ("Started", date_words(run.started_at)),
+        ("Time", duration(run.wall_s)),
     )
-
-
-def _step(step: Step, is_suspect: bool) -> StepView:
-    booted = step.verdict is not None
-    return StepView(
-        release=sanitize(step.release),
-        version=sanitize(step.version),
-        suite=sanitize(step.suite),
-        verdict=step.verdict.value if step.verdict else "",
-        reason=sanitize(_reason(step)) if booted else NOT_BOOTED,
-        href=f"{REPORT_FILE}#{step.cell}" if booted and step.cell else "",
-        is_suspect=is_suspect,
-    )
+    values: dict[str, Any] = {
+        "state": state,
+        "run": run,
+        "suspects": suspects,
+        "facts": facts,
+        "columns": COLUMNS[state.unit],
+    }
+    words: dict[str, Any] = {"headline": one_line(conclusion(state)), "reason": _reason, "report": REPORT_FILE}
+    page = render_page("bisect.html.j2", ("cell.css", "report.css"), **values, **words)
+    write_atomic(folder / PAGE_FILE, page)
+    return folder / PAGE_FILE
 
 
 def _reason(step: Step) -> str:
@@ -138,7 +87,7 @@ def bisection_text(state: Bisection) -> RenderableType:
         verdict = (
             Text(f"{SYMBOLS[step.verdict]} {step.verdict}", STYLES[step.verdict])
             if step.verdict
-            else Text(NOT_BOOTED, "bright_black")
+            else Text("not booted", "bright_black")
         )
         table.add_row(mark, Text(step.release), Text(step.version), verdict, Text(_reason(step)))
     return Group(table, Text(one_line(conclusion(state)), "bold"))

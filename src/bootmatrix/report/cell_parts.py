@@ -1,13 +1,12 @@
-"""Parts of a cell's view: evidence, phases, sub-results, files, inputs. Pure."""
+"""Parts of a cell's view: phases, sub-results, inputs, configuration. Pure."""
 
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from bootmatrix.model import AttemptRecord, Diagnostic, KernelFault, Record, ResultFile, SubResult, Verdict
+from bootmatrix.model import Record, SubResult, Verdict
 from bootmatrix.report.headline import date_words
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration, size
@@ -22,39 +21,6 @@ FEW_SUBRESULTS = 12
 
 
 @dataclass(frozen=True)
-class EvidenceView:
-    """An observation; `href` links to its console line, or is empty."""
-
-    source: str
-    text: str
-    line: int | None
-    href: str
-
-
-@dataclass(frozen=True)
-class KernelFaultView:
-    """A fault of kernel or firmware; `trace` may be empty."""
-
-    name: str
-    is_fatal: bool
-    text: str
-    line: int | None
-    href: str
-    trace: str
-    advice: str
-
-
-@dataclass(frozen=True)
-class AttemptView:
-    """One of several attempts; `href` links to its console, or is empty."""
-
-    number: int
-    verdict: str
-    reason: str
-    href: str
-
-
-@dataclass(frozen=True)
 class PhaseView:
     """A phase; `start` and `width` are percent of a bar, `colour` is an index."""
 
@@ -63,25 +29,6 @@ class PhaseView:
     time: str
     start: float
     width: float
-
-
-@dataclass(frozen=True)
-class SubResultView:
-    """A sub-result."""
-
-    name: str
-    verdict: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class ArtefactView:
-    """A booted file, or a package that it came from."""
-
-    kind: str
-    name: str
-    size: str
-    sha256: str
 
 
 DIAGNOSTICS = {
@@ -93,47 +40,6 @@ DIAGNOSTICS = {
     "places": "source lines of the traces",
 }
 """Description of each kind of diagnostic."""
-
-
-@dataclass(frozen=True)
-class DiagnosticView:
-    """A diagnostic of a stuck guest: a link, or a note on its absence."""
-
-    name: str
-    note: str
-    size: str
-    href: str
-
-
-@dataclass(frozen=True)
-class FileView:
-    """A result file of a container."""
-
-    container: str
-    path: str
-    size: str
-    href: str
-    is_cut: bool
-    notes: tuple[str, ...] = ()
-    name: str = ""
-
-
-def view_file(file: ResultFile, record: Record) -> FileView:
-    """View a result file, linked by our own file name."""
-    href = href_of(record, *file.file.split("/"))
-    words = size(file.size_bytes)
-    if file.is_tree:
-        words = f"a tar of {file.files} file{'' if file.files == 1 else 's'}, {words}"
-    notes = tuple(map(one_line, file.notes))
-    name = f"{PurePosixPath(file.path).name}{'.tar' if file.is_tree else ''}"
-    return FileView(one_line(file.container), one_line(file.path), words, href, file.is_cut, notes, one_line(name))
-
-
-def view_diagnostic(diagnostic: Diagnostic, record: Record) -> DiagnosticView:
-    """Make the view of a diagnostic."""
-    folder, _, name = diagnostic.file.rpartition("/")
-    href = href_of(record, folder, name) if folder and name else ""
-    return DiagnosticView(DIAGNOSTICS[diagnostic.kind], one_line(diagnostic.note), size(diagnostic.size_bytes), href)
 
 
 def href_of(record: Record, *below: str) -> str:
@@ -171,25 +77,6 @@ def count_subresults(subresults: Sequence[SubResult]) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
 
 
-def view_subresult(result: SubResult) -> SubResultView:
-    """Make the view of a sub-result."""
-    return SubResultView(one_line(result.name), result.verdict.value, sanitize(result.detail))
-
-
-def view_kernel_fault(fault: KernelFault, href: str) -> KernelFaultView:
-    """Make the view of a kernel fault; `href` links to its console line."""
-    trace = "\n".join(map(sanitize, fault.trace))
-    return KernelFaultView(
-        one_line(fault.name), fault.is_fatal, one_line(fault.text), fault.line, href, trace, sanitize(fault.advice)
-    )
-
-
-def view_attempt(number: int, attempt: AttemptRecord, record: Record) -> AttemptView:
-    """Make the view of an attempt."""
-    href = href_of(record, attempt.console.rpartition("/")[2]) if attempt.console else ""
-    return AttemptView(number, attempt.judgement.verdict.value, one_line(attempt.judgement.reason), href)
-
-
 def view_phases(record: Record) -> Iterable[PhaseView]:
     """Lay out phases one after the other, at least LEAST_WIDTH wide."""
     total = sum(phase.seconds for phase in record.phases) or 1.0
@@ -205,23 +92,23 @@ def view_phases(record: Record) -> Iterable[PhaseView]:
         start += share
 
 
-def view_artefacts(record: Record) -> Iterable[ArtefactView]:
+Input = tuple[str, str, str, str]
+"""Kind, name, size and SHA-256 of what was booted, or of what it came from."""
+
+
+def artefacts(record: Record) -> Iterable[Input]:
     """List the booted files."""
     for artefact in record.artefacts:
-        yield ArtefactView(artefact.kind, sanitize(artefact.name), size(artefact.size_bytes), artefact.sha256)
+        yield artefact.kind, artefact.name, size(artefact.size_bytes), artefact.sha256
 
 
-def view_packages(record: Record) -> Iterable[ArtefactView]:
+def packages(record: Record) -> Iterable[Input]:
     """List the packages of the kernel."""
     for part in record.kernel.parts if record.kernel else ():
-        yield ArtefactView(sanitize(part.kind), sanitize(str(part)), "", part.sha256 or "")
+        yield part.kind, str(part), "", part.sha256 or ""
     for package in record.kernel.packages if record.kernel else ():
-        yield ArtefactView(
-            f"{package.suite} {package.architecture}",
-            f"{package.name} {package.version}",
-            size(package.size_bytes),
-            package.sha256,
-        )
+        kind = f"{package.suite} {package.architecture}"
+        yield kind, f"{package.name} {package.version}", size(package.size_bytes), package.sha256
 
 
 def facts(record: Record) -> Iterable[tuple[str, str]]:

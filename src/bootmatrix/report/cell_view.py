@@ -7,31 +7,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bootmatrix.history.values import NO_PAST, CellChange, CellHistory, Past
-from bootmatrix.model import Evidence, Record, Verdict
+from bootmatrix.model import Evidence, Record, SubResult, Verdict
 from bootmatrix.report.cell_parts import (
     FEW_SUBRESULTS,
-    ArtefactView,
-    AttemptView,
-    DiagnosticView,
-    EvidenceView,
-    FileView,
-    KernelFaultView,
+    Input,
     PhaseView,
-    SubResultView,
     all_pass,
+    artefacts,
     command_line,
     count_subresults,
     facts,
     failures_first,
     href_of,
-    view_artefacts,
-    view_attempt,
-    view_diagnostic,
-    view_file,
-    view_kernel_fault,
-    view_packages,
+    packages,
     view_phases,
-    view_subresult,
 )
 from bootmatrix.report.console_view import ConsoleView, Extent, last_lines, most_telling, view_console
 from bootmatrix.report.failure_pattern import Family, pattern
@@ -108,11 +97,6 @@ class CellView:
     def remark(self) -> str:
         """`unexpected` for such a pass, `expected` for such a failure, or empty."""
         return remark(self.record)
-
-    @property
-    def tier(self) -> str:
-        """The cell's tier."""
-        return self.record.cell.tier
 
     @property
     def state(self) -> str:
@@ -199,7 +183,7 @@ class CellView:
         if not self.record.console:
             return None
         data = self.context.read_console(self.record)
-        return view_console(self.record, data, self._console_href, self.context.extent)
+        return view_console(self.record, data, self.href(self.record.console.rpartition("/")[2]), self.context.extent)
 
     def console_end(self, lines: int) -> str:
         """Return the last lines of the console; empty without a console."""
@@ -207,42 +191,20 @@ class CellView:
         return last_lines(data or b"", lines)
 
     @property
-    def _console_href(self) -> str:
-        return href_of(self.record, self.record.console.rpartition("/")[2])
-
-    @property
-    def evidence(self) -> tuple[EvidenceView, ...]:
-        """The evidence of the verdict."""
-        return tuple(map(self._observation, self.record.judgement.evidence))
-
-    @property
-    def console_evidence(self) -> EvidenceView | None:
+    def console_evidence(self) -> Evidence | None:
         """The line of the console that tells most, for a card."""
         pieces = [piece for piece in self.record.judgement.evidence if piece.source == "console"]
-        piece = most_telling(self.record, pieces)
-        return self._observation(piece) if piece else None
+        return most_telling(self.record, pieces)
 
-    def _observation(self, evidence: Evidence) -> EvidenceView:
-        return EvidenceView(
-            sanitize(evidence.source), sanitize(evidence.text), evidence.line, self._line_href(evidence.line)
-        )
+    def href(self, file: str) -> str:
+        """Return the address of a file beside the record; empty for none."""
+        return href_of(self.record, *file.split("/")) if file else ""
 
-    def _line_href(self, line: int | None) -> str:
+    def line_href(self, line: int | None) -> str:
+        """Return the address of a console's line; empty for none."""
         if line is None or not self.record.console:
             return ""
         return f"{self.page}#L{line}" if self.page else f"#{self.id}:L{line}"
-
-    @property
-    def kernel_faults(self) -> tuple[KernelFaultView, ...]:
-        """Faults reported by the kernel or the firmware."""
-        faults = self.record.judgement.kernel_faults
-        return tuple(view_kernel_fault(fault, self._line_href(fault.line)) for fault in faults)
-
-    @property
-    def attempts(self) -> tuple[AttemptView, ...]:
-        """All attempts, if there were several."""
-        attempts = self.record.attempt_records
-        return tuple(view_attempt(number, attempt, self.record) for number, attempt in enumerate(attempts, 1))
 
     @property
     def phases(self) -> tuple[PhaseView, ...]:
@@ -250,9 +212,9 @@ class CellView:
         return tuple(view_phases(self.record))
 
     @cached_property
-    def subresults(self) -> tuple[SubResultView, ...]:
+    def subresults(self) -> tuple[SubResult, ...]:
         """Sub-results, failures first."""
-        return tuple(map(view_subresult, failures_first(self.record.judgement.subresults)))
+        return tuple(failures_first(self.record.judgement.subresults))
 
     @property
     def sub_summary(self) -> str:
@@ -272,20 +234,10 @@ class CellView:
         if judgement.is_weak and judgement.privileged:
             words = sanitize("; ".join(judgement.privileged))
             return f"Privileged containers, or daemons, could influence the verdict: {words}."
-        if judgement.is_weak and self.tier != "system":
-            return f"The {self.tier} tier: containers on a kernel that ran already, and no verdict on a kernel."
+        if judgement.is_weak and self.record.cell.tier != "system":
+            tier = self.record.cell.tier
+            return f"The {tier} tier: containers on a kernel that ran already, and no verdict on a kernel."
         return "Judged by the console alone, which anything in the guest can write to." if judgement.is_weak else ""
-
-    @property
-    def diagnostics(self) -> tuple[DiagnosticView, ...]:
-        """Diagnostics of a stuck guest."""
-        outcome = self.record.outcome
-        return tuple(view_diagnostic(diagnostic, self.record) for diagnostic in outcome.diagnostics) if outcome else ()
-
-    @property
-    def files(self) -> tuple[FileView, ...]:
-        """Result files of the containers."""
-        return tuple(view_file(file, self.record) for file in self.record.files)
 
     @property
     def commands(self) -> tuple[tuple[str, str], ...]:
@@ -293,24 +245,14 @@ class CellView:
         return tuple(_commands(self.record))
 
     @property
-    def cmdline(self) -> str:
-        """The kernel command line."""
-        return sanitize(self.record.cmdline)
-
-    @property
-    def release(self) -> str:
-        """The kernel release, as in `uname -r`."""
-        return self.record.kernel.release if self.record.kernel else ""
-
-    @property
-    def artefacts(self) -> tuple[ArtefactView, ...]:
+    def artefacts(self) -> tuple[Input, ...]:
         """The booted files."""
-        return tuple(view_artefacts(self.record))
+        return tuple(artefacts(self.record))
 
     @property
-    def packages(self) -> tuple[ArtefactView, ...]:
+    def packages(self) -> tuple[Input, ...]:
         """The packages of the kernel."""
-        return tuple(view_packages(self.record))
+        return tuple(packages(self.record))
 
     @property
     def tested(self) -> str:
@@ -325,12 +267,7 @@ class CellView:
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The cell's configuration."""
-        return tuple((name, sanitize(value)) for name, value in facts(self.record) if value)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes of the build."""
-        return tuple(map(sanitize, self.record.notes))
+        return tuple((name, value) for name, value in facts(self.record) if value)
 
 
 def run_command(record: Record) -> tuple[str, ...]:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bootmatrix.report.cell_parts import DIAGNOSTICS
 from bootmatrix.report.console_view import numbered
-from bootmatrix.report.sanitize import sanitize
+from bootmatrix.report.history_text import run_state
+from bootmatrix.report.sanitize import one_line, sanitize
+from bootmatrix.report.units import duration, moment, size
 
 if TYPE_CHECKING:
     from bootmatrix.report.cell_view import CellView
@@ -77,7 +80,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    environment.filters["numbered"] = numbered
+    environment.filters |= {"numbered": numbered, "one_line": one_line, "run_state": run_state}
+    environment.filters |= {"duration": duration, "moment": moment, "size": size}
+    environment.globals["DIAGNOSTICS"] = DIAGNOSTICS
     return environment
 
 

@@ -1,6 +1,6 @@
 """Index of all runs, `reports/index.html`, rewritten by each run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -11,12 +11,11 @@ from bootmatrix.history.index import ask
 from bootmatrix.history.past import histories_of
 from bootmatrix.history.queries import Rows
 from bootmatrix.history.reference import now, tags_of, with_life
-from bootmatrix.history.values import CellHistory, PastVerdict, RunLine, RunState, Standing
+from bootmatrix.history.values import CellHistory, RunLine, RunState, Standing
 from bootmatrix.report import REPORT_FILE
-from bootmatrix.report.history_text import run_state
 from bootmatrix.report.html import render_page
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.report.units import duration, moment, natural
+from bootmatrix.report.units import moment, natural
 from bootmatrix.report.weekly import WEEKS, WeeklyTrend, view_weeks
 
 INDEX_PAGE = "index.html"
@@ -28,68 +27,52 @@ SHOWN_INPUTS = 2
 ORDER = ("pass", "fail", "panic", "hang", "timeout", "flaky", "build-error", "infra-error", "skip")
 
 
-@dataclass(frozen=True)
-class PageSection:
-    """A segment of a bar; `start` and `size` are percent."""
+class Site:
+    """The runs' folder as pages: tags, time, runs with a report."""
 
-    verdict: str
-    start: float
-    size: float
+    def __init__(self, reports: Path, tags: dict[str, str]) -> None:
+        self.reports, self.tags, self.now = reports, tags, now()
+        self._has_report: dict[str, bool] = {}
 
+    def href(self, run: str, cell: str = "") -> str:
+        """Return a run's or cell's address; empty for a run without a report."""
+        if run not in self._has_report:
+            self._has_report[run] = (self.reports / run / REPORT_FILE).is_file()
+        anchor = f"#{quote(cell)}" if cell else ""
+        return f"{quote(run)}/{REPORT_FILE}{anchor}" if self._has_report[run] else ""
 
-@dataclass(frozen=True)
-class RunView:
-    """A row of runs; `tone` is good, bad, or empty if accepted or future."""
+    def tags_of(self, line: RunLine) -> list[str]:
+        """Return the tags of a run."""
+        return [tag for tag, name in self.tags.items() if name == line.name]
 
-    name: str
-    href: str
-    title: str
-    date: str
-    time: str
-    state: str
-    tone: str
-    parts: tuple[PageSection, ...]
-    tags: tuple[str, ...]
-    counts: str
+    def tone(self, line: RunLine) -> str:
+        """Return `good`, `bad`, or empty if the run is accepted or of the future."""
+        return "" if line.is_future(self.now) else "good" if line.is_green else "" if line.is_good else "bad"
 
+    def shares(self, line: RunLine) -> Iterator[tuple[str, float, float]]:
+        """Yield verdicts of a run with start and size in its bar, in percent."""
+        total, start = sum(line.counts.values()) or 1, 0.0
+        for verdict in _verdicts(line):
+            size = 100 * line.counts[verdict] / total
+            yield verdict, round(start, 2), round(size, 2)
+            start += size
 
-@dataclass(frozen=True)
-class RunMark:
-    """A verdict of a cell's history; `href` links to the cell in its run."""
-
-    verdict: str
-    standing: str
-    href: str
-    words: str
-
-
-@dataclass(frozen=True)
-class CellLine:
-    """A cell with its last verdicts."""
-
-    id: str
-    mode: str
-    verdict: str
-    standing: str
-    marks: tuple[RunMark, ...]
-    words: str
-    flaky: bool
-    usual: str
-    last_green: str
-    last_green_href: str
+    def counts(self, line: RunLine) -> str:
+        """Return a run's verdicts with their numbers."""
+        return ", ".join(f"{line.counts[verdict]} {verdict}" for verdict in _verdicts(line))
 
 
 @dataclass(frozen=True)
 class TitleView:
-    """Runs of a matrix: trend, and cells of the newest finished run.
+    """Runs of a matrix: trend, and cells of the newest finished run, in words.
 
     `warning` is set if there is a newer run, without a result; `more` is the number of cells that are not shown.
     """
 
     title: str
-    trend: tuple[RunView, ...]
-    cells: tuple[CellLine, ...]
-    newest: RunView
+    trend: tuple[RunLine, ...]
+    cells: tuple[tuple[CellHistory, str], ...]
+    newest: RunLine
     warning: str
     weeks: WeeklyTrend | None
     more: int
@@ -99,10 +82,11 @@ class TitleView:
 class IndexView:
     """Values of the page."""
 
-    runs: tuple[RunView, ...]
+    runs: list[RunLine]
     total: int
     titles: tuple[TitleView, ...]
-    newest: RunView | None
+    newest: RunLine | None
+    site: Site
 
 
 def write_index(reports: Path) -> Path:
@@ -122,26 +106,12 @@ def view_index(rows: Rows, reports: Path, tags: dict[str, str]) -> IndexView:
     titles = dict.fromkeys(line.title for line in lines)
     newest = next((line for line in lines if not line.is_future(site.now)), None)
     return IndexView(
-        runs=tuple(_run(line, site) for line in lines[:SHOWN_RUNS]),
+        runs=lines[:SHOWN_RUNS],
         total=len(lines),
         titles=tuple(_title(rows, title, [line for line in lines if line.title == title], site) for title in titles),
-        newest=_run(newest, site) if newest else None,
+        newest=newest,
+        site=site,
     )
-
-
-class Site:
-    """The runs' folder as pages: tags, time, runs with a report."""
-
-    def __init__(self, reports: Path, tags: dict[str, str]) -> None:
-        self.reports, self.tags, self.now = reports, tags, now()
-        self._has_report: dict[str, bool] = {}
-
-    def href(self, run: str, cell: str = "") -> str:
-        """Return a run's or cell's address; empty for a run without a report."""
-        if run not in self._has_report:
-            self._has_report[run] = (self.reports / run / REPORT_FILE).is_file()
-        anchor = f"#{quote(cell)}" if cell else ""
-        return f"{quote(run)}/{REPORT_FILE}{anchor}" if self._has_report[run] else ""
 
 
 def _title(rows: Rows, title: str, lines: list[RunLine], site: Site) -> TitleView:
@@ -153,10 +123,10 @@ def _title(rows: Rows, title: str, lines: list[RunLine], site: Site) -> TitleVie
     accepted = {cell.key: cell.accepted for cell in results.cells} if results else {}
     return TitleView(
         title=one_line(title) or "(no title)",
-        trend=tuple(_run(line, site) for line in reversed(past[:TREND_RUNS])),
-        cells=tuple(_cell(history, accepted.get(history.key, ""), rows, site) for history in cells[:SHOWN_CELLS]),
+        trend=tuple(reversed(past[:TREND_RUNS])),
+        cells=tuple((history, _words(history, accepted.get(history.key, ""), rows)) for history in cells[:SHOWN_CELLS]),
         more=max(0, len(cells) - SHOWN_CELLS),
-        newest=_run(newest, site),
+        newest=newest,
         weeks=view_weeks(rows.weeks(title, WEEKS, site.now)),
         warning="" if newest is past[0] else f"The newest run, {one_line(past[0].name)}, is {_state(past[0])}.",
     )
@@ -173,53 +143,8 @@ def _urgency(history: CellHistory) -> tuple[object, ...]:
     return order.index(standing), not history.is_flaky, natural(history.id)
 
 
-def _run(line: RunLine, site: Site) -> RunView:
-    return RunView(
-        name=one_line(line.name),
-        href=site.href(line.name),
-        title=one_line(line.title),
-        date=_moment(line.started_at),
-        time=duration(line.wall_s) if line.ended_at else "",
-        state=run_state(line),
-        tone=_tone(line, site.now),
-        parts=tuple(_parts(line)),
-        tags=tuple(tag for tag, name in site.tags.items() if name == line.name),
-        counts=", ".join(f"{line.counts[verdict]} {one_line(verdict)}" for verdict in _verdicts(line)),
-    )
-
-
-def _tone(line: RunLine, moment: str) -> str:
-    if line.is_future(moment):
-        return ""
-    return "good" if line.is_green else "" if line.is_good else "bad"
-
-
-def _verdicts(line: RunLine) -> list[str]:
-    return sorted(line.counts, key=lambda verdict: ORDER.index(verdict) if verdict in ORDER else len(ORDER))
-
-
-def _parts(line: RunLine) -> Iterator[PageSection]:
-    total, start = sum(line.counts.values()) or 1, 0.0
-    for verdict in _verdicts(line):
-        size = 100 * line.counts[verdict] / total
-        yield PageSection(one_line(verdict), round(start, 2), round(size, 2))
-        start += size
-
-
-def _cell(history: CellHistory, accepted: str, rows: Rows, site: Site) -> CellLine:
-    last, green = history.past[-1], history.last_green
-    return CellLine(
-        id=history.id,
-        mode=history.key.mode,
-        verdict=last.verdict,
-        standing=last.standing.value,
-        marks=tuple(_marks(history.id, history.past, site)),
-        words=", ".join(filter(None, (_failing(history, rows), one_line(accepted)))),
-        flaky=history.is_flaky,
-        usual=duration(history.usual.median_s) if history.usual else "",
-        last_green=_moment(green.started_at) if green else "none",
-        last_green_href=site.href(green.run, history.id) if green else "",
-    )
+def _words(history: CellHistory, accepted: str, rows: Rows) -> str:
+    return ", ".join(filter(None, (_failing(history, rows), accepted, "flaky" if history.is_flaky else "")))
 
 
 def _failing(history: CellHistory, rows: Rows) -> str:
@@ -227,7 +152,7 @@ def _failing(history: CellHistory, rows: Rows) -> str:
     since = history.failing_since
     if since is None:
         return ""
-    words = f"fails since {_moment(since.started_at)}"
+    words = f"fails since {moment(since.started_at)}"
     green = history.last_green
     if green is None or green.inputs == since.inputs:
         return f"{words}, with unchanged inputs" if green else words
@@ -236,11 +161,5 @@ def _failing(history: CellHistory, rows: Rows) -> str:
     return f"{words}, with {'; '.join(changes[:SHOWN_INPUTS])}{more}" if changes else words
 
 
-def _moment(text: str) -> str:
-    return one_line(moment(text))
-
-
-def _marks(cell: str, past: Iterable[PastVerdict], site: Site) -> Iterator[RunMark]:
-    for entry in past:
-        words = f"{_moment(entry.started_at)}: {entry.verdict}"
-        yield RunMark(one_line(entry.verdict), entry.standing.value, site.href(entry.run, cell), words)
+def _verdicts(line: RunLine) -> list[str]:
+    return sorted(line.counts, key=lambda verdict: ORDER.index(verdict) if verdict in ORDER else len(ORDER))

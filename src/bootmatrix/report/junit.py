@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bootmatrix.history.values import CellHistory
-from bootmatrix.model import Verdict
-from bootmatrix.report.cell_parts import SubResultView
+from bootmatrix.model import SubResult, Verdict
 from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.history_text import flips_words
 from bootmatrix.report.sanitize import one_line, sanitize
@@ -137,7 +136,7 @@ def _case(cell: CellView, history: CellHistory | None, tolerated: str) -> Elemen
     elif cell.verdict == Verdict.SKIP:
         _end(case, "skipped", "skip", cell.reason, "")
     elif cell.verdict == Verdict.USER_PASS:
-        SubElement(case, "system-err").text = f"{cell.tier} tier, no verdict on a kernel: {cell.reason}"
+        SubElement(case, "system-err").text = f"{cell.record.cell.tier} tier, no verdict on a kernel: {cell.reason}"
     elif cell.verdict != Verdict.PASS:
         tag = "failure" if Verdict(cell.verdict).is_tested else "error"
         _end(case, tag, cell.verdict, cell.reason, _body(cell))
@@ -173,8 +172,10 @@ def _reruns(cell: CellView) -> Iterator[Element]:
 
 def _body(cell: CellView) -> str:
     """Return the text below a failure's message."""
-    evidence = (f"{item.source}: {item.text}" for item in cell.evidence)
-    parts = [f"{part.verdict}: {part.name}" for part in cell.subresults if part.verdict not in {"pass", "skip"}]
+    evidence = (f"{item.source}: {item.text}" for item in cell.record.judgement.evidence)
+    parts = [
+        f"{part.verdict}: {one_line(part.name)}" for part in cell.subresults if part.verdict not in {"pass", "skip"}
+    ]
     return "\n".join([cell.reason, *evidence, cell.advice, *parts[:MAX_PARTS]]).strip()
 
 
@@ -184,8 +185,8 @@ def _add_console(case: Element, cell: CellView) -> None:
         SubElement(case, "system-out").text = tail if len(tail) <= MAX_TAIL else f"…{tail[-MAX_TAIL:]}"
 
 
-def _subcase(cell: CellView, result: SubResultView) -> Element:
-    name = f"{cell.kernel}: {result.name}"
+def _subcase(cell: CellView, result: SubResult) -> Element:
+    name = f"{cell.kernel}: {one_line(result.name)}"
     case = Element("testcase", classname=_class_name(cell.spec, cell.target), name=name, time="0")
     if result.verdict == Verdict.SKIP:
         _end(case, "skipped", "skip", result.detail, "")
@@ -198,7 +199,7 @@ def _subcase(cell: CellView, result: SubResultView) -> Element:
 
 
 def _end(case: Element, tag: str, kind: str, message: str, body: str) -> None:
-    element = SubElement(case, tag, message=message)
+    element = SubElement(case, tag, message=sanitize(message))
     if tag != "skipped":  # the JUnit schema allows no type for `skipped`
         element.set("type", kind)
-    element.text = body or None
+    element.text = sanitize(body) or None

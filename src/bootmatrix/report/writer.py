@@ -10,18 +10,15 @@ from bootmatrix.fsio import write_atomic
 from bootmatrix.history.values import NO_PAST, Past
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.model.base import many_made
-from bootmatrix.report import JUNIT_FILE, REPORT_FILE
+from bootmatrix.report import JUNIT_FILE, REPORT_FILE, html
 from bootmatrix.report.cell_view import PAGE_FILE, CellContext, CellView, ReadConsole
 from bootmatrix.report.console_view import Extent
 from bootmatrix.report.context import ReportContext
-from bootmatrix.report.html import load_templates, render_cell, render_html
 from bootmatrix.report.junit import render_junit
 from bootmatrix.report.summary import append_summary
 from bootmatrix.report.view import ReportView, view_run
 from bootmatrix.runs.run_json import write_run
 from bootmatrix.runs.run_store import RUN_FILE, cell_folder, read_console
-
-__all__ = ["load_templates", "publish_reports", "write_reports"]
 
 
 def write_reports(
@@ -45,7 +42,7 @@ def write_reports(
         writers: tuple[Callable[[], None], ...] = (
             lambda: write_atomic(folder / JUNIT_FILE, render_junit(view)),
             *(() if has_run else (lambda: write_run(folder / RUN_FILE, run),)),
-            lambda: write_atomic(folder / REPORT_FILE, render_html(view)),
+            lambda: write_atomic(folder / REPORT_FILE, html.render_html(view)),
             lambda: write_pages(view, folder),
         )
         for write in writers:
@@ -107,4 +104,4 @@ def _page(cell: CellView, folder: Path) -> Path:
 def _write(cell: CellView, folder: Path) -> None:
     path = _page(cell, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, render_cell(cell), durable=False)
+    write_atomic(path, html.render_cell(cell), durable=False)

@@ -127,13 +127,6 @@ class Archive:
                 self._progress.note(error.message)
         return tuple(kernels)
 
-    def has_locked(self, key: str) -> bool:
-        """Return whether the lock has a custom kernel of this key.
-
-        Raises BuildError if the archive is confined to the lock, and the lock lacks it.
-        """
-        return self._locked_kernel(key) is not None
-
     def locked_parts(self, key: str) -> tuple[KernelPart, ...]:
         """Return a locked custom kernel's parts; empty without them.
 

@@ -235,6 +235,16 @@ def client_for(url: str, settings: Settings) -> httpx.Client:
     return new_client(GuardedTransport(Guard(httpx.URL(url)), settings.proxy))
 
 
+def read_bounded(reply: httpx.Response, limit_bytes: int) -> bytes:
+    """Read a streamed body. Raises NetworkError if it is larger than the limit."""
+    body = bytearray()
+    for chunk in reply.iter_raw():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise NetworkError(f"{reply.url.host} answered with more than {limit_bytes} bytes")
+    return bytes(body)
+
+
 def in_words(error: Exception) -> str:
     """Describe a connection fault without quoting the reply, which may be private."""
     text = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__

@@ -23,22 +23,3 @@ from bootmatrix.store.store import (
     sha256_of,
     touch,
 )
-
-__all__ = [
-    "COPY_BYTES",
-    "PARTIAL_MAX_AGE_S",
-    "TEXT",
-    "Codec",
-    "Memos",
-    "Store",
-    "Writer",
-    "check_trusted",
-    "copy_into",
-    "default_cache",
-    "healed",
-    "host_faults",
-    "model_codec",
-    "sha256_of",
-    "temporary_folder",
-    "touch",
-]

@@ -46,7 +46,7 @@ SNAPSHOTS = "snapshots"
 """Folder of the snapshots of booted guests."""
 _HEAD_BYTES = 1032
 _UNUSED = getattr(os, "O_NOATIME", 0)
-"""Flag of a look at a file that is no use of it."""
+"""Flag of reads that do not count as uses of a file."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,6 @@ class _Answer:
         poll.register(self._descriptor, 0)
         return bool(poll.poll(0))
 
-    async def until_abandoned(self) -> None:
-        """Wait until nobody waits for an answer that was not given."""
-        while not self.is_abandoned():
-            await anyio.sleep(POLL_S)
-
 
 def main() -> None:
     """The process: settings are read from the standard input."""
@@ -192,7 +188,8 @@ async def _end_by_signal(signals: AsyncIterator[signal.Signals], scope: anyio.Ca
 
 
 async def _end_with_starter(answer: _Answer, scope: anyio.CancelScope) -> None:
-    await answer.until_abandoned()
+    while not answer.is_abandoned():
+        await anyio.sleep(POLL_S)
     scope.cancel()
 
 
@@ -305,14 +302,13 @@ class _Client:
             stdin, stdout, stderr = self._descriptors
             try:
                 streams = CommandStreams(stdin, stdout, stderr)
-                result = await run_job(self._guest, job, streams, received, self._files, self._tell_start)
+                result = await run_job(
+                    self._guest, job, streams, received, self._files, partial(self._send, {"started": True})
+                )
             except BootmatrixError as error:
                 result = ExecResult(OUR_STATUS, (str(error),), is_fault=True)
             await self._send({"status": result.status, "messages": result.messages, "fault": result.is_fault})
             tasks.cancel_scope.cancel()
-
-    async def _tell_start(self) -> None:
-        await self._send({"started": True})
 
     async def _be_owned(self) -> None:
         """Stop the guest when the other end is closed, however its process ends."""

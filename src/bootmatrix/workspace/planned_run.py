@@ -30,7 +30,7 @@ class PlannedRun:
 
     def __repr__(self) -> str:
         """Name the run, and count its cells."""
-        return f"<PlannedRun {self.title}: {len(self.cells)} cells, {len(self.skips)} skipped>"
+        return f"<PlannedRun {self.title}: {self.plan.counts}>"
 
     @property
     def cells(self) -> tuple[Cell, ...]:

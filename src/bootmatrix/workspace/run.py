@@ -43,7 +43,7 @@ class OpenRun:
         self._planned, self._options, self._observer = planned, options, observer
         self._baseline, self._compared = baseline, compared
         self._accepted = current(read_accepted(planned.reports), planned.title)
-        self._open_executor = find_executor(options.executor)
+        self._open_executor: OpenExecutor = plugins.load("executors", options.executor)
         self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "", options.branch)
         self._room = SpareRoom(self.writer.path, len(planned.plan.cells))
         self.writer.on_record = None if options.single_file else self._write_page
@@ -109,7 +109,13 @@ class OpenRun:
         accepted = self._accepted_now()
         faults: list[OSError] = []
         try:
-            run = self.writer.finish(interrupted=interrupted, accepted=tuple(map(_recorded, accepted)))
+            run = self.writer.finish(
+                interrupted=interrupted,
+                accepted=tuple(
+                    AcceptanceRecord(cell=entry.cell, reason=entry.reason, by=entry.by, at=entry.at, until=entry.until)
+                    for entry in accepted
+                ),
+            )
         except OSError as error:
             faults.append(error)
             run = load_run(self.writer.path).model_copy(update={"under_way": False})
@@ -192,16 +198,6 @@ def run_blocking(planned: PlannedRun, options: RunOptions | None, observer: Obse
     return SavedRun(done.folder, done.run)
 
 
-def _recorded(entry: AcceptedFailure) -> AcceptanceRecord:
-    return AcceptanceRecord(cell=entry.cell, reason=entry.reason, by=entry.by, at=entry.at, until=entry.until)
-
-
-def find_executor(name: str) -> OpenExecutor:
-    """Find an executor's plug-in by name. Raises InputError without it."""
-    executor: OpenExecutor = plugins.load("executors", name)
-    return executor
-
-
 def _report_writer() -> ModuleType:
     """Import the writer of reports; `_load_ahead` does so while guests run."""
     from bootmatrix.report import writer
@@ -210,8 +206,11 @@ def _report_writer() -> ModuleType:
 
 
 async def _load_ahead() -> None:
+    def load() -> None:
+        _report_writer().html.load_templates()
+
     await anyio.sleep(UNDER_WAY_S)
-    await anyio.to_thread.run_sync(lambda: _report_writer().load_templates())
+    await anyio.to_thread.run_sync(load)
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

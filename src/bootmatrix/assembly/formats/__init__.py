@@ -22,9 +22,6 @@ def output_formats() -> dict[str, Format]:
     return plugins.load_all("output_formats")
 
 
-__all__ = ["Format", "output_formats"]
-
-
 Start = Literal["", "efi", "bios", "card"]
 """The key of the profile that says how a format is started; none for those that an emulator or a loader starts."""
 Boots = Literal["", "kernel", "root", "disk", "cd"]

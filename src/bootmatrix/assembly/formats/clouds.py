@@ -3,6 +3,7 @@
 import re
 import shutil
 import struct
+from functools import partial
 from pathlib import Path
 
 from bootmatrix.assembly.formats import Format, Maker, bios, efi
@@ -48,16 +49,6 @@ def gcp(disk: Maker, source: Source) -> Path:
     return source.kept("gcp", make, raw.name, *versions("tar", "gzip"))
 
 
-def vhd(source: Source) -> Path:
-    """Write a VHD of fixed size: the disk and a footer."""
-    return _vhd(source, "fixed")
-
-
-def dynamic_vhd(source: Source) -> Path:
-    """Write a growing VHD."""
-    return _vhd(source, "dynamic")
-
-
 def vmdk(source: Source) -> Path:
     """Write a growing VMDK."""
 
@@ -88,6 +79,8 @@ def with_cid(head: bytes, cid: bytes) -> bytes:
 
 
 def _vhd(source: Source, subformat: str) -> Path:
+    """Write a VHD, of fixed size (the disk and a footer) or growing."""
+
     def make(path: Path) -> None:
         _convert(bios.disk(source), path, "vpc", f"subformat={subformat},force_size=on")
         with path.open("r+b") as file:
@@ -135,6 +128,6 @@ QCOW2_EFI = Format("a disk as qcow2", {"-efi.qcow2": _as_qcow2(efi.disk)}, "efi"
 GCP = Format("for Google Compute Engine", {".img.tar.gz": _as_gcp(bios.disk)}, "bios", "disk")
 GCP_EFI = Format("for Google Compute Engine", {"-efi.img.tar.gz": _as_gcp(efi.disk)}, "efi", "disk")
 AWS = Format("for Amazon EC2: a disk of whole GiB", {".raw": aws}, "bios", "disk")
-VHD = Format("for Azure: a VHD of fixed size", {".vhd": vhd}, "bios", "disk")
-DYNAMIC_VHD = Format("for Hyper-V: a VHD that grows", {".vhd": dynamic_vhd}, "bios", "disk")
+VHD = Format("for Azure: a VHD of fixed size", {".vhd": partial(_vhd, subformat="fixed")}, "bios", "disk")
+DYNAMIC_VHD = Format("for Hyper-V: a VHD that grows", {".vhd": partial(_vhd, subformat="dynamic")}, "bios", "disk")
 VMDK = Format("for VMware", {".vmdk": vmdk}, "bios", "disk")

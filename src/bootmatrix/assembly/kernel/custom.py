@@ -90,7 +90,7 @@ def find_own(name: str, own: CustomKernel, profile: Profile, builder: Builder, k
     parts, files = own.parts, None
     key = key or locked_name(profile.names.debian, LOCK_FLAVOUR, name)
     if all(part.sha256 for part in parts) and _known(name, parts, profile, builder.store):
-        if not builder.archive.has_locked(key):
+        if not builder.archive.locked_parts(key):
             _check_unchanged(parts, own.folder)
     else:
         files = [_fetch(part, own.folder, profile, builder) for part in parts]

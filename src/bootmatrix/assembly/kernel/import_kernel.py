@@ -14,7 +14,7 @@ from bootmatrix.assembly.user_files import copy_digested
 from bootmatrix.errors import BootmatrixError, BuildError, InputError, readable
 from bootmatrix.model import Kernel, KernelForm, KernelPart, Profile, StoredImage
 from bootmatrix.source.images.kernels import ImageFile, kernel_members
-from bootmatrix.source.kernel_formats import Member, find_kernel_format
+from bootmatrix.source.kernel_formats import Member, files_of, find_kernel_format
 from bootmatrix.source.kernel_formats.tree import MODULES_ORDER
 from bootmatrix.store import Store, sha256_of
 
@@ -73,7 +73,7 @@ def digest_of(kind: str, path: Path) -> str:
     with readable():
         if path.is_file():
             return sha256_of(path)
-        files = find_kernel_format(kind).paths(path)
+        files = files_of(kind, path)
         lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -105,7 +105,7 @@ def _copy(part: KernelPart, file: Fetched, folder: Path) -> Fetched:
     root = file.resolve()
     with readable():
         lists = (root / MODULES_ORDER,) if (root / MODULES_ORDER).is_file() else ()
-        for path in [root] if root.is_file() else (*find_kernel_format(part.kind).paths(root), *lists):
+        for path in [root] if root.is_file() else (*files_of(part.kind, root), *lists):
             target = folder / path.relative_to(root.anchor)
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():

@@ -1,7 +1,7 @@
 """Options of all commands. Imports nothing that only the commands need."""
 
 from bootmatrix.cli.arguments import COMMANDS
-from bootmatrix.cli.parsers import ci, clouds, files, guests, kernel_test, results, running, trial, upkeep  # noqa: F401
+from bootmatrix.cli.parsers import ci, clouds, files, guests, kernel_test, results, running, trial, upkeep
 
 _ORDER = (
     "try new matrix plan run build validate arch kernels kernel-test fetch lock report judge bisect runs history "

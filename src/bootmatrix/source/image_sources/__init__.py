@@ -59,6 +59,3 @@ def pin(source: ImageSource, sha256: str) -> ImageSource:
     pinned = getattr(load(source.kind), "pinned", None)
     result: ImageSource = pinned(source, sha256) if pinned else source
     return result
-
-
-__all__ = ["ImageSourceType", "find_type", "load", "parse", "pin", "prefixes"]

@@ -9,7 +9,7 @@ import httpx
 from bootmatrix.errors import NetworkError, UntrustedError
 from bootmatrix.redact import RedactedUrl
 from bootmatrix.source.addresses import is_loopback
-from bootmatrix.source.connection import in_words, origin_of
+from bootmatrix.source.connection import in_words, origin_of, read_bounded
 from bootmatrix.source.images.credentials import Credentials
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.www_authenticate import Challenge, belong_together, challenges
@@ -108,7 +108,7 @@ class Authorization(httpx.Auth):
         try:
             response = http.send(request, stream=True, follow_redirects=False, auth=None)
             try:
-                body = b"".join(_limited(response))
+                body = read_bounded(response, TOKEN_LIMIT_BYTES)
             finally:
                 response.close()
         except (httpx.TransportError, UnicodeError) as error:  # the last: not a DNS name
@@ -123,12 +123,3 @@ class Authorization(httpx.Auth):
         if response.status_code != 200 or not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise NetworkError(f"the token server {place} answered {response.status_code} without a token")
         return token
-
-
-def _limited(response: httpx.Response) -> Generator[bytes]:
-    size = 0
-    for chunk in response.iter_raw():
-        size += len(chunk)
-        if size > TOKEN_LIMIT_BYTES:
-            raise NetworkError(f"{response.url.host} answered with a token of more than {TOKEN_LIMIT_BYTES} bytes")
-        yield chunk

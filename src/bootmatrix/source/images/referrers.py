@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from bootmatrix.errors import InputError, NetworkError, UntrustedError
-from bootmatrix.source.connection import in_words, origin_of
+from bootmatrix.source.connection import in_words, origin_of, read_bounded
 from bootmatrix.source.images.client import open_client
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.reference import Reference
@@ -116,15 +116,6 @@ def _platforms(document: bytes) -> set[str]:
         return set()
 
 
-def _limited(reply: httpx.Response) -> Iterator[bytes]:
-    size = 0
-    for chunk in reply.iter_bytes():
-        size += len(chunk)
-        if size > MAX_REFERRERS_BYTES:
-            raise NetworkError(f"{reply.url}: more than {MAX_REFERRERS_BYTES} bytes")
-        yield chunk
-
-
 class _Uploads:
     """Uploads into a repository."""
 
@@ -164,10 +155,10 @@ class _Uploads:
     ) -> tuple[httpx.Response, bytes]:
         """Send a request; return the reply and its body."""
         name = self._endpoint.name
-        headers = {"Content-Type": media_type} if media_type else {}
+        headers = {"Accept-Encoding": "identity", **({"Content-Type": media_type} if media_type else {})}
         try:
             with self._client.stream(method, url, content=data, headers=headers) as reply:
-                body = b"".join(_limited(reply))
+                body = read_bounded(reply, MAX_REFERRERS_BYTES)
         except httpx.TransportError as error:
             raise NetworkError(f"the registry {name} does not answer: {in_words(error)}") from error
         if reply.status_code in expected:

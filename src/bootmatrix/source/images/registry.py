@@ -6,10 +6,11 @@ resume broken blobs nor check all digests and sizes. So this is a small client o
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 
@@ -27,6 +28,7 @@ from bootmatrix.source.replies import Refused
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store
 
+T = TypeVar("T")
 AT_ONCE = 4
 _VENDOR = "application/vnd."
 _HINT = "Check the network and the registry's name, then run again: downloads resume."
@@ -159,26 +161,15 @@ class Mirrored:
             repository.close()
 
     def manifest(self, version: str) -> bytes:
-        for repository in self._repositories[:-1]:
-            try:
-                return repository.manifest(version)
-            except (NetworkError, UntrustedError) as error:
-                self._progress.note(f"skipped a mirror: {error.message}")
-        return self._repositories[-1].manifest(version)
+        return self._first(lambda repository: repository.manifest(version))
 
     def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
+        return self._first(lambda repository: repository.fetch(parts))
+
+    def _first(self, request: Callable[[Repository], T]) -> T:
         for repository in self._repositories[:-1]:
             try:
-                return repository.fetch(parts)
+                return request(repository)
             except (NetworkError, UntrustedError) as error:
                 self._progress.note(f"skipped a mirror: {error.message}")
-        return self._repositories[-1].fetch(parts)
-
-
-def open_repository(
-    endpoints: Sequence[Endpoint], repository: str, store: Store, progress: Observer, *, offline: bool
-) -> Mirrored:
-    """Return a repository. No request is sent yet."""
-    mirrors, last = RequestPolicy(offline, ()), RequestPolicy(offline)  # no retries of a mirror
-    repositories = [Repository(mirror, repository, store, progress, mirrors) for mirror in endpoints[:-1]]
-    return Mirrored([*repositories, Repository(endpoints[-1], repository, store, progress, last)], progress)
+        return request(self._repositories[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +131,12 @@ class RegistryAccess:
             if key not in self._repositories:
                 access = self._access
                 endpoints = endpoint.endpoints_of(reference.registry, access.registries, access.folder)
-                self._repositories[key] = registry.open_repository(
-                    endpoints, reference.repository, self._store, self._progress, offline=access.offline
-                )
+                last = registry.RequestPolicy(access.offline)
+                mirrors = replace(last, pauses_s=())  # no retries of a mirror
+                policies = (*(mirrors for _ in endpoints[1:]), last)
+                repositories = [
+                    registry.Repository(place, reference.repository, self._store, self._progress, policy)
+                    for place, policy in zip(endpoints, policies, strict=True)
+                ]
+                self._repositories[key] = registry.Mirrored(repositories, self._progress)
             return self._repositories[key]

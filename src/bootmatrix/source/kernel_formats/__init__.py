@@ -1,5 +1,7 @@
 """Formats of kernels: plug-ins of `bootmatrix.kernel_formats`."""
 
+from pathlib import Path
+
 from bootmatrix import plugins
 from bootmatrix.source.kernel_formats.member import KernelFormat, Member
 
@@ -13,10 +15,13 @@ def kernel_formats() -> dict[str, KernelFormat]:
     return dict(sorted(formats.items(), key=lambda item: getattr(item[1], "ORDER", LAST)))
 
 
+def files_of(kind: str, path: Path) -> list[Path]:
+    """Return a source's files. Raises InputError if the kind is unknown."""
+    paths = getattr(find_kernel_format(kind), "paths", None)
+    return paths(path) if paths else [path]
+
+
 def find_kernel_format(name: str) -> KernelFormat:
     """Load a format by name. Raises InputError if the name is unknown."""
     module: KernelFormat = plugins.load(GROUP, name)
     return module
-
-
-__all__ = ["KernelFormat", "Member", "find_kernel_format", "kernel_formats"]

@@ -37,10 +37,6 @@ def recognises(path: Path) -> bool:
     return False
 
 
-def paths(path: Path) -> list[Path]:
-    return [path]
-
-
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     """Iterate over its files. Raises BuildError if damaged, or of apk 3."""
     if starts_with(path, VERSION_3):

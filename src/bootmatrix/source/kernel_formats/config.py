@@ -14,9 +14,5 @@ def recognises(path: Path) -> bool:  # noqa: ARG001  (protocol)
     return False
 
 
-def paths(path: Path) -> list[Path]:
-    return [path]
-
-
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     yield of_file(path, ".config")

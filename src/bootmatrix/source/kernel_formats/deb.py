@@ -15,10 +15,6 @@ def recognises(path: Path) -> bool:
     return starts_with(path, b"!<arch>\n")
 
 
-def paths(path: Path) -> list[Path]:
-    return [path]
-
-
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     with open_data(path) as archive:
         yield from of_tar(archive)

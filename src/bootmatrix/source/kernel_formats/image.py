@@ -17,9 +17,5 @@ def recognises(path: Path) -> bool:
     return path.is_file()
 
 
-def paths(path: Path) -> list[Path]:
-    return [path]
-
-
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     yield of_file(path, "boot/vmlinuz")

@@ -40,7 +40,8 @@ class KernelFormat(Protocol):
     """Module of a kernel format.
 
     Formats are tried in the order of `ORDER`; the first that recognises a file reads it. Members' paths end as in a
-    package: `lib/modules/<release>/…/x.ko`, `config-<release>`, `x.dtb`.
+    package: `lib/modules/<release>/…/x.ko`, `config-<release>`, `x.dtb`. A format of several files may have one more
+    function, `paths(path) -> list[Path]`: those that belong to it, which its digest covers.
     """
 
     DESCRIPTION: str
@@ -48,9 +49,6 @@ class KernelFormat(Protocol):
 
     def recognises(self, path: Path) -> bool:
         """Return whether a file or folder is of this format."""
-
-    def paths(self, path: Path) -> list[Path]:
-        """List the files that belong to it, which its digest covers."""
 
     def members(self, path: Path, platform: str) -> Iterator[Member]:
         """Iterate over its files for an OCI platform such as `linux/<arch>`."""

@@ -28,10 +28,6 @@ def recognises(path: Path) -> bool:
     return starts_with(path, _LEAD)
 
 
-def paths(path: Path) -> list[Path]:
-    return [path]
-
-
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)
     """Iterate over its files. Raises BuildError if the package is damaged."""
     return checked(_members(path), path, DESCRIPTION)

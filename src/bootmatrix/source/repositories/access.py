@@ -124,17 +124,12 @@ def package_codec() -> Codec[tuple[RepositoryPackage, ...]]:
     return Codec(adapter.validate_json, adapter.dump_json)
 
 
-def mid_sync(repository: str, reason: str) -> StaleMirror:
-    """Return the error for a repository whose files do not match its index."""
-    return StaleMirror(
-        f"the mirror is being updated: {repository} does not match its index ({reason})",
-        "Try again in an hour, or name another mirror in a catalogue of your own: docs/kernels.md.",
-    )
-
-
 def fetch_list(repository: str, fetch: Callable[[], Path]) -> Path:
     """Fetch an index's list. Raises StaleMirror if the server lacks it."""
     try:
         return fetch()
     except (NotFound, UntrustedError) as error:
-        raise mid_sync(repository, error.message) from error
+        raise StaleMirror(
+            f"the mirror is being updated: {repository} does not match its index ({error.message})",
+            "Try again in an hour, or name another mirror in a catalogue of your own: docs/kernels.md.",
+        ) from error
