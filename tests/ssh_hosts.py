@@ -133,6 +133,21 @@ class SshHost:
         words = (self.folder / "host_key.pub").read_text().split()
         self.known_hosts.write_text(f"{self.address} {words[0]} {words[1]}\n")
 
+    def reach(self, other: SshHost) -> str:
+        """Connect this host to another one, and to nobody else; return the other's address there."""
+        inside = ("ip", "-n", self.namespace)
+        run(*inside, "link", "add", "back", "type", "veth", "peer", "name", "front", "netns", other.namespace)
+        for host, device, number in ((self, "back", 1), (other, "front", 2)):
+            run("ip", "-n", host.namespace, "address", "add", f"{self.network[:-3]}.99.{number}/24", "dev", device)
+            run("ip", "-n", host.namespace, "link", "set", device, "up")
+        return f"{self.network[:-3]}.99.2"
+
+    def listeners(self) -> list[str]:
+        """The addresses on which anything but sshd listens in the host's network."""
+        words = ["ip", "netns", "exec", self.namespace, "ss", "-Hltn"]
+        lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        return [address for line in lines if not (address := line.split()[3]).endswith(":22")]
+
     def cut(self) -> None:
         """Cut the link silently: packets are lost, and nobody is told."""
         run("ip", "-n", self.namespace, "link", "set", "eth0", "down")

@@ -24,7 +24,7 @@ from bootmatrix.cell.context import open_context
 from bootmatrix.model import Run, Verdict
 from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import load_run
-from ssh_hosts import PYTHON, SshHost, make_key, ssh_hosts, write_hosts
+from ssh_hosts import PYTHON, QEMU, SshHost, make_key, ssh_hosts, write_hosts
 
 pytestmark = [
     pytest.mark.boots,
@@ -153,6 +153,8 @@ def desk(tmp_path: Path, hosts: list[SshHost], checked: Checked) -> Iterator[Des
     for host in hosts:
         host.mend()
         assert host.wait_gone() == {}, f"left on {host.name}"
+        folder = host.cache / "workers"
+        assert not folder.exists() or list(folder.iterdir()) == [], f"files of a run on {host.name}"
 
 
 def until(condition: Callable[[], object], limit_s: float = 90) -> float:
@@ -226,6 +228,34 @@ def test_a_silent_cut_is_noticed_and_a_mended_host_comes_back(desk: Desk, hosts:
 
 
 @pytest.mark.long
+def test_a_host_behind_another_and_a_folder_for_files(desk: Desk, hosts: list[SshHost]) -> None:
+    """A jump host, a folder that both reach, a wrong key beside; nothing listens but on loopback."""
+    gate, behind = hosts[:2]
+    address = gate.reach(behind)
+    words = (behind.folder / "host_key.pub").read_text().split()
+    known = desk.folder / "known"
+    known.write_text(f"{address} {words[0]} {words[1]}\n")
+    jump = f"{{address: {gate.address}, user: root, key: {gate.key}, known_hosts: {gate.known_hosts}}}"
+    entry = behind.entry(address=address, known_hosts=str(known), fetch=str(desk.folder / "files"))
+    stranger = gate.entry(name="stranger", key=str(make_key(desk.folder / "stranger")))
+    cluster = desk.folder / "hosts.yml"
+    cluster.write_text(f"hosts:\n{entry.rstrip()[:-1]}, jump: [{jump}]}}\n{stranger}")
+    process = desk.start("one", cluster=cluster)
+    until(behind.guests)
+    own = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
+    listeners = [line.split()[3] for line in own if f"pid={process.pid}," in line]
+    assert listeners and gate.listeners() == [] and behind.listeners()
+    assert {each.rpartition(":")[0] for each in [*listeners, *behind.listeners()]} <= {"127.0.0.1", "[::1]"}
+    output, run = desk.end(process)
+    assert verdicts(run) == [Verdict.PASS], output
+    assert "host stranger: " in output and "permission denied for root" in output
+    assert run.records[0].host == behind.name
+    page = (desk.folder / "reports/latest/report.html").read_text()
+    assert "Cells on b" in page and "1 pass" in page
+    assert list((desk.folder / "files").rglob("*.tar")) == [], "bundles are taken away"
+
+
+@pytest.mark.long
 def test_a_killed_client_and_ctrl_c_leave_nothing_and_are_resumed(desk: Desk, hosts: list[SshHost]) -> None:
     cluster = write_hosts(desk.folder / "hosts.yml", hosts[:1])
     process = desk.start("one", "two", cluster=cluster)
@@ -274,7 +304,7 @@ def test_a_full_disk_and_a_wrong_clock_blame_no_guest(desk: Desk, hosts: list[Ss
     assert "cannot write 2 MiB there" in alone.records[0].judgement.reason
 
 
-def test_another_version_and_too_small_hosts_are_refused_at_once(desk: Desk, hosts: list[SshHost]) -> None:
+def test_another_version_and_a_host_without_qemu_are_refused_at_once(desk: Desk, hosts: list[SshHost]) -> None:
     host = hosts[0]
     other = desk.folder / "other-version"
     tool = next(path for path in (host.cache / "tool").iterdir() if path.is_dir())
@@ -291,3 +321,7 @@ def test_another_version_and_too_small_hosts_are_refused_at_once(desk: Desk, hos
     assert verdicts(run) == [Verdict.INFRA_ERROR], output
     assert "runs bootmatrix 9.9" in run.records[0].judgement.reason
     assert run.records[0].attempts == 1, "it is not tried again"
+    python.write_text(f'#!/bin/sh\nPATH=/nowhere exec {PYTHON} "$@"\n')
+    output, run = desk.run("quick", cluster=cluster)
+    assert verdicts(run) == [Verdict.INFRA_ERROR], output
+    assert run.records[0].judgement.reason == f"no host can run it: a: {QEMU} is not installed"

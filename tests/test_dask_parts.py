@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -19,7 +20,7 @@ import pytest
 
 from bootmatrix import __version__
 from bootmatrix.cell.shipped import LostAttempt, with_lost
-from bootmatrix.errors import InfraError
+from bootmatrix.errors import InfraError, UntrustedError
 from bootmatrix.execute.dask.artefacts import Artefacts
 from bootmatrix.execute.dask.bundle import pack, unpack
 from bootmatrix.execute.dask.cluster import run_scheduler
@@ -27,7 +28,7 @@ from bootmatrix.execute.dask.exchange import SharedFolder
 from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.offers import make_offer, shortfall, unmet, version_fault
 from bootmatrix.execute.dask.placement import NoHost, Placement
-from bootmatrix.execute.dask.security import make_run_keys
+from bootmatrix.execute.dask.security import RunKeys, make_run_keys
 from bootmatrix.model import Artefact, Record, Verdict
 from bootmatrix.model.remote import FromWorker, Offer, ToWorker, WorkerSettings
 from bootmatrix.model.run_config import Needs
@@ -245,6 +246,82 @@ async def _fetches(tmp_path: Path) -> None:
 
 def test_artefacts_are_fetched_once_into_a_bounded_store(tmp_path: Path) -> None:
     asyncio.run(_fetches(tmp_path))
+
+
+async def _through(url: str, folder: Path) -> Path:
+    """An artefact to the worker's end of an exchange, and a bundle back."""
+    here, there = SharedFolder(url), SharedFolder(url)
+    await here.prepare()
+    file, bundle = artefact(folder, "kernel"), folder / "b.tar"
+    await here.publish({file.sha256: file.file})
+    await there.get(file.sha256, folder / "got")
+    assert sha256_of(folder / "got") == file.sha256
+    bundle.write_bytes(b"a bundle")
+    await there.put(bundle)
+    assert not bundle.exists()
+    await here.collect("one", bundle.name, folder / "collected")
+    with pytest.raises(InfraError, match="the exchange .* failed"):
+        await here.collect("one", bundle.name, folder / "twice")
+    await here.remove()
+    return folder / "collected"
+
+
+@pytest.mark.parametrize("url", ["memory://exchange", "{folder}/exchange", "file://{folder}/exchange"])
+def test_files_go_through_a_folder_or_an_object_store(tmp_path: Path, url: str) -> None:
+    assert asyncio.run(_through(url.format(folder=tmp_path), tmp_path)).read_bytes() == b"a bundle"
+
+
+class Spoilt(SharedFolder):
+    """An exchange that damages what it carries."""
+
+    async def get(self, sha256: str, target: Path) -> None:
+        await super().get(sha256, target)
+        target.write_bytes(target.read_bytes()[:-1] + b"x")
+
+
+async def _fetch_spoilt(tmp_path: Path) -> None:
+    exchange = Spoilt(str(tmp_path / "exchange"))
+    await exchange.prepare()
+    file = artefact(tmp_path, "kernel")
+    await exchange.publish({file.sha256: file.file})
+    await Artefacts(Store(tmp_path / "cache"), exchange).fetch([file])
+
+
+def test_an_artefact_that_was_damaged_on_its_way_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UntrustedError, match="damaged on its way"):
+        asyncio.run(_fetch_spoilt(tmp_path))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size > 1 << 19]
+
+
+async def _greeting(address: str, keys: RunKeys | None, folder: Path) -> bytes:
+    """The first byte that a scheduler says to one who has these keys; nothing if it is refused."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if keys:
+        pem = folder / "pem"
+        pem.write_text(keys.certificate + keys.key)
+        context.load_cert_chain(pem)
+    port = int(address.rpartition(":")[2])
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        try:
+            return await reader.read(1)
+        except ssl.SSLError:
+            return b""
+        finally:
+            writer.close()
+
+
+async def _strangers(folder: Path) -> None:
+    async with run_scheduler(folder) as (_client, address, keys):
+        assert address.startswith("tls://127.0.0.1:")
+        assert await _greeting(address, keys, folder)
+        assert not await _greeting(address, None, folder), "without a certificate"
+        assert not await _greeting(address, make_run_keys(), folder), "with another run's"
+
+
+def test_a_scheduler_talks_to_its_own_run_alone(tmp_path: Path) -> None:
+    asyncio.run(_strangers(tmp_path))
 
 
 @pytest.mark.parametrize(("has_contact", "status"), [(True, 0), (False, 3)])
