@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -247,6 +248,12 @@ def test_a_mark_that_a_container_prints_ends_nothing() -> None:
     mark = b"app| " + READ
     printed = b"app| [    1.234567] BUG: kernel NULL pointer dereference, address: 0000000000000008\r\n"
     assert judged(console=mark + printed + READ).verdict is Verdict.PASS
+
+
+def test_times_without_a_line_end_take_no_square_of_the_time() -> None:
+    started = time.process_time()
+    assert judged(console=b"[    1.000000] " * 40_000).verdict is Verdict.PASS
+    assert time.process_time() - started < 5
 
 
 def test_a_panic_in_a_line_of_the_kernels_own_is_noticed_behind_a_containers() -> None:

@@ -1,6 +1,7 @@
 """Masking of containers' output, which may look like the kernel's."""
 
 import re
+from collections.abc import Iterator
 
 from bootmatrix.console.kernel_log import MARK_LEVEL, KernelLog
 from bootmatrix.console.kernel_messages import STAMP, UNSTAMPED
@@ -38,12 +39,21 @@ def _logged_bytes(transcript: bytes, log: KernelLog | None) -> int:
     """Return the number of transcript bytes printed before the kernel log was read."""
     if log is None or not log.is_complete:
         return 0
-    own_start = rb"^%s(?:%s|bootmatrix: )" % (UNSTAMPED, STAMP)  # a kernel may print no times
-    own, within = (rb"%s[^\n]*%s" % (start, log.mark.encode("ascii")) for start in (own_start, STAMP))
-    mark = re.search(own, transcript, re.MULTILINE) or re.search(within, transcript)
-    if mark:
-        return mark.start()
-    return len(transcript) if min(log.levels) <= MARK_LEVEL else 0
+    mark = log.mark.encode("ascii")
+    own = rb"^%s(?:%s|bootmatrix: )[^\n]*%s" % (UNSTAMPED, STAMP, mark)  # a kernel may print no times
+    if line := re.search(own, transcript, re.MULTILINE):
+        return line.start()
+    return next(_stamps_before(transcript, mark), len(transcript) if min(log.levels) <= MARK_LEVEL else 0)
+
+
+def _stamps_before(transcript: bytes, mark: bytes) -> Iterator[int]:
+    """Yield the first time stamp before a mark, of each line; a pattern of both would take quadratic time."""
+    end = 0
+    while (at := transcript.find(mark, end)) >= 0:
+        start, end = transcript.rfind(b"\n", 0, at) + 1, transcript.find(b"\n", at)
+        end = len(transcript) if end < 0 else end
+        if stamp := STAMPED.search(transcript, start, transcript.rfind(mark, at, end)):
+            yield stamp.start()
 
 
 def _blank(line: bytes, is_logged: bool) -> bytes:
