@@ -116,6 +116,10 @@ def test_a_first_process_is_one_service_of_a_guest_with_a_port(kitchen: Kitchen)
     assert kitchen.build(f"{spec}]\n", kernel).services == ("first",)
     with pytest.raises(BuildError, match=r"first process \(bootmatrix.pid1\): first, second"):
         kitchen.build(f"{spec}, {service % 'second'}]\n", kernel)
+    for command in ('[/bin/sh, -c, "a\\nb"]', f"[/bin/x{', a' * 64}]"):
+        named = service.replace("{name", f"{{command: {command}, name") % "first"
+        with pytest.raises(BuildError, match="more than 64 words, or one with a tab or a line end"):
+            kitchen.build(f'init: ["@pkg:./images/mine"]\nservices: [{named}]\n', kernel)
     profile = PROFILES["x86_64"]
     (kitchen.folder / "spec.yml").write_text(f"{spec}]\n")
     bare = profile.machines["q35"].model_copy(update={"result": "console"})

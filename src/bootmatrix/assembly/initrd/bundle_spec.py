@@ -11,6 +11,8 @@ from bootmatrix.model import ConsoleProof, Container, ContainerSettings, Spec, S
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.spec import CHECK, CONSOLE, MODULES, NETWORK, PID1, STOP
 
+MAX_FIRST_WORDS = 64
+"""ARGUMENTS of src/guest/pid1.c, which reads words that tabs separate from a line."""
 MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
 
@@ -68,7 +70,7 @@ def stop_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
 def first_process(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
     """Return folder and command of the guest's first process, if a service is it.
 
-    Raises BuildError if there are several.
+    Raises BuildError if there are several, or init cannot hand the command on.
     """
     services = [bundle for bundle in bundles if PID1 in (bundle.settings.annotations or {})]
     if len(services) > 1:
@@ -77,6 +79,12 @@ def first_process(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
     for bundle in services:
         command = bundle.settings.command
         words = command if command is not None else (*bundle.image.config.entrypoint, *bundle.image.config.cmd)
+        if len(words) > MAX_FIRST_WORDS or any(set(word) & set("\t\n\0") for word in words):
+            raise BuildError(
+                f"container {bundle.container.name}: the command of the guest's first process ({PID1}) has more than "
+                f"{MAX_FIRST_WORDS} words, or one with a tab or a line end",
+                "Put it into a script, and name that.",
+            )
         return (f"{bundle.section}/{bundle.folder}", *words)
     return ()
 
