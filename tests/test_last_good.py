@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from bootmatrix.errors import InputError
 from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of, current, read_accepted, today
 from bootmatrix.model import AcceptanceRecord, Record, Verdict
 from bootmatrix.runs.run_store import RUN_FILE, load_run, write_model
@@ -126,6 +128,14 @@ def test_a_damaged_list_is_told(tool: Tool, text: str) -> None:
     tool.night(1, GREEN)
     (tool.reports / "accepted.json").write_text(text)
     assert "accepted.json: damaged" in tool("compare", "latest", "--fail-on", "regression", status=2)
+
+
+def test_accepted_failures_that_never_end_are_not_read(tool: Tool) -> None:
+    """The folder of the runs may be somebody else's."""
+    tool.reports.mkdir(exist_ok=True)
+    os.mkfifo(tool.reports / "accepted.json")
+    with pytest.raises(InputError, match=r"accepted\.json: cannot be read: not a regular file"):
+        read_accepted(tool.reports)
 
 
 def test_it_is_read_back_as_written(tool: Tool) -> None:

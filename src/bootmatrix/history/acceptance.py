@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import write_atomic
+from bootmatrix.fsio import open_plain, write_atomic
 
 ACCEPTED_FILE = "accepted.json"
 FORMAT = 1
@@ -55,16 +55,16 @@ def read_accepted(reports: Path) -> tuple[AcceptedFailure, ...]:
     """Read a folder's acceptances. Raises InputError if they are damaged."""
     file = reports / ACCEPTED_FILE
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        with open_plain(file.resolve(), MAX_BYTES) as stream:  # it may be a link to a list elsewhere
+            data = stream.read()
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     try:
         value = json.loads(data)
-        if len(data) > MAX_BYTES or value["format"] != FORMAT:
-            raise ValueError(f"expected format {FORMAT} and at most {MAX_BYTES} bytes")
+        if value["format"] != FORMAT:
+            raise ValueError(f"expected format {FORMAT}")
         return tuple(_entry(entry) for entry in value["accepted"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         hint = "Repair it, or remove it and accept the failures again."

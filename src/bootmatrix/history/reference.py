@@ -189,7 +189,8 @@ def _tagged(reports: Path, tag: str) -> RunLocation:
 
 def _read(file: Path) -> str:
     """Read a run's name from a tag's file; empty for an invalid name."""
-    name = file.read_bytes()[:MAX_NAME].decode("utf-8", "replace").strip()
+    with file.open("rb") as stream:
+        name = stream.read(MAX_NAME).decode("utf-8", "replace").strip()
     return "" if "/" in name or name.startswith(".") else name
 
 
