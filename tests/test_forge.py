@@ -11,7 +11,9 @@ import pytest
 
 from bootmatrix.forge import api as forge_api
 from bootmatrix.forge import issues
-from bootmatrix.model import Verdict
+from bootmatrix.model import Plan, RunRequest, Verdict
+from bootmatrix.runs.run_json import write_run as write_json
+from bootmatrix.runs.run_store import load_run
 from command_line import Result, Tool, refused, tool
 from forge_server import TOKEN, Forge, serve_forge
 from samples import make_cell, make_record, write_dated
@@ -59,6 +61,20 @@ def test_a_check_run_with_annotations(tool: Tool, tmp_path: Path, forge: Forge) 
     assert (value["head_sha"], value["conclusion"]) == ("f" * 40, "failure")
     assert value["details_url"] == "https://github.com/me/project/actions/runs/12"
     assert [note["title"] for note in value["output"]["annotations"]] == ["fail: influxdb/aarch64/6.1"]
+
+
+def test_a_run_of_another_commit_is_not_announced(tool: Tool, tmp_path: Path, forge: Forge) -> None:
+    """As one that a cache restored, if this job made none."""
+    name = made(tmp_path, 1, P, P)
+    file = tmp_path / "reports" / name / "run.json"
+    for commit, status in (("a" * 40, 0), ("c" * 40, 2)):
+        run = load_run(file.parent)
+        order = RunRequest(plan=Plan(cells=()), commit=commit)
+        write_json(file, run.model_copy(update={"order": order}))
+        done = tool("announce", name, "--github-status", "--github-comment")
+        assert done.returncode == status, done.stderr
+    assert f"tested the commit {'c' * 40}, and this job is of {'a' * 40}" in done.stderr
+    assert len(forge.sent("POST", "/repos/me/project/check-runs")) == 1
 
 
 @pytest.mark.parametrize("status", [403, 404, 422])

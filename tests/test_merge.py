@@ -103,6 +103,42 @@ def test_shards_of_different_plans_are_said(tool: Tool, tmp_path: Path) -> None:
     assert done.returncode == 3 and "the shards are of different plans" in done.stderr
 
 
+def test_a_merged_run_without_a_shard_cannot_be_finished_into_a_whole(tool: Tool, tmp_path: Path) -> None:
+    parts = shards(tmp_path / "parts", green_records())
+    tool("merge", *parts[:3], "-o", "reports/joined")
+    name = green_records()[3].cell.id
+    refused(tool("matrix", "--resume", "joined"), f"belong to runs that are not merged into it: {name}")
+    assert name in saved(tmp_path).missing
+
+
+ONLY = Part(words="only x/*", title="all")
+
+
+@pytest.mark.parametrize(
+    ("parts", "title"),
+    [
+        ((ONLY,), "all (only x/*)"),
+        ((ONLY, Part(words="only y/*", title="all")), "all (only x/*; only y/*)"),
+        ((ONLY, None), "all"),
+        ((ONLY, Part(words="shard 1/1", title="all", shard="1/1")), "all"),
+        ((Part(words="only x/*, shard 1/1", title="all", shard="1/1"),), "all (only x/*)"),
+    ],
+)
+def test_merged_parts_are_a_part(tool: Tool, tmp_path: Path, parts: tuple[Part | None, ...], title: str) -> None:
+    records = green_records()[: len(parts)]
+    names = [str(write_part(tmp_path / "parts", [record], part)) for record, part in zip(records, parts, strict=True)]
+    done = tool("merge", *names, "-o", "reports/joined")
+    assert (done.returncode, saved(tmp_path).title) == (0, title)
+    assert ("a part: only x/*" in done.stdout) is ("only" in title)
+
+
+def test_a_part_says_so_in_all_forms_that_have_a_headline(tool: Tool, tmp_path: Path) -> None:
+    name = str(write_part(tmp_path / "reports", green_records(), ONLY))
+    for form in ("md", "github", "tap", "tiers", "html", "badge"):
+        assert "a part" in tool("report", name, "--format", form).stdout, form
+    refused(tool("signoff", name, "--release", "r1", "--no-pdf"), "a part: only x/*")
+
+
 def one(tmp_path: Path, name: str, verdict: Verdict, started: str, **more: object) -> str:
     record = make_record(make_cell("x86_64"), verdict, f"it was {verdict}")
     record = record.model_copy(update={"started_at": started, **more})

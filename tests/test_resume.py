@@ -6,21 +6,25 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.input_digests import digests
+from bootmatrix.errors import InputError
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import find_recipe, load_recipe
+from bootmatrix.model import Plan, RunRequest
 from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import LOCK_FILE, RUN_FILE, STARTED_FILE, load_run
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
+from bootmatrix.workspace.finished import RunOptions
+from bootmatrix.workspace.planned_run import check_machines
 from kills import Setting, adopting, moments, try_kill, verdicts, wait_for_children
 from samples import green_records, make_cell, write_run
 from stage import BOOTMATRIX, Stage, set_up
@@ -74,11 +78,45 @@ def test_what_is_missing_is_run_and_nothing_else(stage: Stage, killed: Path) -> 
     assert "3 pass" in done.stdout and (killed / "report.html").is_file() and (killed / "junit.xml").is_file()
 
 
-def test_a_run_that_is_complete_boots_nothing_more(stage: Stage, killed: Path) -> None:
+def test_a_finished_run_is_no_new_result(stage: Stage, killed: Path) -> None:
     stage.run("matrix", "--resume", "reports/latest")
-    started, before = len(stage.starts()), load_run(killed).records
-    assert stage.run("matrix", "--resume", "reports/latest").returncode == 1
-    assert (len(stage.starts()), load_run(killed).records) == (started, before)
+    started, before = len(stage.starts()), load_run(killed)
+    done = stage.run("matrix", "--resume", "reports/latest")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"this run finished at {before.ended_at} already, and nothing was booted now" in done.stderr
+    assert (len(stage.starts()), load_run(killed)) == (started, before)
+
+
+def test_a_run_goes_on_where_it_began_or_is_refused(stage: Stage, killed: Path) -> None:
+    """On its machines, unless others are named; those of its file are named, not used unasked."""
+    started = json.loads((killed / STARTED_FILE).read_text())
+    started["order"] |= {"executor": "dask", "cluster": "its hosts.yml"}
+    (killed / STARTED_FILE).write_text(json.dumps(started))
+    for words in ((), ("--executor", "dask")):
+        done = stage.run("matrix", "--resume", "reports/latest", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"bootmatrix matrix --resume {killed} --executor dask --cluster 'its hosts.yml'" in done.stderr
+    done = stage.run("matrix", "--resume", "reports/latest", "--executor", "local")
+    assert done.returncode == 1 and not load_run(killed).missing, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "is_refused"),
+    [
+        (("local", ""), ("", ""), False),
+        (("local", "boards.yml"), ("", ""), True),
+        (("local", "boards.yml"), ("local", "boards.yml"), False),
+        (("dask", ""), ("", ""), True),
+        (("dask", ""), ("dask", "more.yml"), False),
+        (("dask", "hosts.yml"), ("", "hosts.yml"), True),
+        (("dask", "hosts.yml"), ("mine", ""), False),
+    ],
+)
+def test_which_machines_go_on(began: tuple[str, str], now: tuple[str, str], is_refused: bool) -> None:
+    order = RunRequest(plan=Plan(cells=()), executor=began[0], cluster=began[1])
+    refusal = pytest.raises(InputError, match="was given without") if is_refused else nullcontext()
+    with refusal:
+        check_machines(Path("r"), order, RunOptions(executor=now[0], cluster=now[1]))
 
 
 def test_a_changed_spec_is_refused(stage: Stage, killed: Path) -> None:

@@ -162,7 +162,7 @@ def test_a_cell_runs_in_another_process(workspace: bootmatrix.Workspace, tmp_pat
     )
     assert done.returncode == 0, done.stderr.decode()
     bundle: CellBundle = pickle.loads(done.stdout)
-    writer = begin(planned, "")
+    writer = begin(planned, "", bootmatrix.RunOptions())
     writer.adopt(bundle.record, bundle.folder)
     run = writer.finish()
     assert run.records[0].verdict is bootmatrix.Verdict.PASS

@@ -8,14 +8,16 @@ from functools import partial
 
 from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.notify import notifier, tell_run
+from bootmatrix.cli.options import commit_under_test
 from bootmatrix.cli.output import complain, say
-from bootmatrix.errors import NetworkError
+from bootmatrix.errors import InputError, NetworkError
 from bootmatrix.forge import github, gitlab
 from bootmatrix.forge.api import ForgeApi
 from bootmatrix.forge.notify import job_page
 from bootmatrix.history.lookup import past_against
 from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.report.context import ReportContext
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.writer import console_reader
 from bootmatrix.runs.run_store import load_run
 
@@ -36,6 +38,16 @@ def run(args: argparse.Namespace) -> int:
     return EXPECTED
 
 
+def _check_commit(context: ReportContext) -> None:
+    """Raise InputError if the run, such as one from a cache, is of another commit than this job."""
+    commit, order = commit_under_test(), context.run.order
+    if order and order.commit and order.commit != commit:
+        raise InputError(
+            f"{context.run.name} tested the commit {one_line(order.commit)}, and this job is of {one_line(commit)}",
+            "Announce the run that this job made.",
+        )
+
+
 def _tell(api: ForgeApi, teller: Teller) -> None:
     try:
         say(teller(api))
@@ -47,6 +59,7 @@ def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[
     for name, forge in (("github", github), ("gitlab", gitlab)):
         kinds = [kind for kind in ("status", "comment", "issues") if vars(args)[f"{name}_{kind}"]]
         if kinds:
+            _check_commit(context)
             place = forge.place_of(os.environ, args.link)
             place = replace(place, link=place.link or job_page(os.environ))
             tellers = [getattr(forge, f"tell_{kind}") for kind in kinds]

@@ -158,7 +158,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "--endian little|big", "only architectures of this byte order", type=some_of("little", "big"), default=()
         ),
         details("--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED),
-        details("--executor NAME", "executor of the cells: local (default), dask, or a plug-in", default="local"),
+        details("--executor NAME", "executor of the cells: local (default), dask, or a plug-in", default=""),
         details(
             "--explain-hang",
             "boot a hanging kernel again, with initcall_debug, and report where it hangs: initcall and function",

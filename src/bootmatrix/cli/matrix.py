@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,15 +18,13 @@ from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.load.cluster import load_cluster
-from bootmatrix.model import Run
+from bootmatrix.model import LOCAL, Run
 from bootmatrix.model.durations import duration_s
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.guest_holder import DEFAULT_KEEP_S, GuestHolder
-from bootmatrix.workspace.planned_run import PlannedRun
+from bootmatrix.workspace.planned_run import PlannedRun, resume_command
 from bootmatrix.workspace.run import UNDER_WAY_S, OpenRun, open_run
 
-LOCAL = "local"
-"""The executor of this host."""
 BRANCH_VARIABLES = ("BOOTMATRIX_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "BRANCH_NAME")
 """Environment variables with the branch under test: ours, GitHub's, GitLab's, Jenkins's."""
 
@@ -35,7 +32,8 @@ BRANCH_VARIABLES = ("BOOTMATRIX_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "
 def run(args: argparse.Namespace) -> int:
     """Run a matrix and return the exit status."""
     workspace, cluster = options.workspace(args), load_cluster(args.cluster) if args.cluster else None
-    if cluster and args.executor == LOCAL and cluster.boards != cluster.hosts:
+    is_local = (args.executor or LOCAL) == LOCAL
+    if cluster and is_local and cluster.boards != cluster.hosts:
         raise InputError("--cluster needs an executor that uses other machines", "Give --executor dask with it.")
     if args.resume:
         options.check_resumed(args)
@@ -44,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("name a matrix, or specs", "To resume a run: --resume RUN.")
     # The machines of a cluster have QEMUs of their own.
     boards = cluster.boards if cluster else ()
-    selection = replace(options.selection(args), needs_qemu=args.executor == LOCAL, boards=boards)
+    selection = replace(options.selection(args), needs_qemu=is_local, boards=boards)
     planned = workspace.plan(*args.files, selection=selection)
     options.print_notes(planned.plan)
     return run_planned(args, planned)
@@ -66,6 +64,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
         executor=args.executor,
         cluster=args.cluster or "",
         branch=args.branch or next(filter(None, map(os.environ.get, BRANCH_VARIABLES)), "") or "",
+        commit=options.commit_under_test(),
     )
     services = notifier(args)
     args.is_kept = True
@@ -85,7 +84,7 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
     if lost := fault or done.fault:
         raise lost
     if done.run.interrupted:
-        say(f"To finish it: {shlex.join(['bootmatrix', 'matrix', '--resume', str(done.folder), *_machines(args)])}")
+        say(f"To finish it: {resume_command(done.folder, done.run.order)}")
     tell_run(services, done.run, done.folder, done.past)
     if show:
         show(done.run, done.folder)
@@ -108,12 +107,6 @@ async def _show_under_way(reports: Path) -> None:
     await anyio.to_thread.run_sync(update_index, reports)
 
 
-def _machines(args: argparse.Namespace) -> list[str]:
-    """Return the options that choose the machines."""
-    executor = ["--executor", args.executor] if args.executor != LOCAL else []
-    return [*executor, *(["--cluster", args.cluster] if args.cluster else [])]
-
-
 def hold_s(args: argparse.Namespace) -> float:
     """Return for how many seconds a failed guest is held; 0 for none.
 
@@ -123,6 +116,6 @@ def hold_s(args: argparse.Namespace) -> float:
         if args.keep_alive:
             raise InputError("--keep-alive needs --hold-on-fail")
         return 0.0
-    if vars(args).get("executor", LOCAL) != LOCAL:
+    if (vars(args).get("executor") or LOCAL) != LOCAL:
         raise InputError("--hold-on-fail is for guests on this host", "Leave out --executor.")
     return duration_s(args.keep_alive) if args.keep_alive else DEFAULT_KEEP_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,15 @@ OF_THE_RUN = (
     *("only", "shard", "budget", "rerun_failed"),
 )
 """Arguments that a resumed run takes from its start."""
+
+
+COMMIT_VARIABLES = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
+"""Environment variables with the commit under test: GitHub's, GitLab's, Jenkins's."""
+
+
+def commit_under_test() -> str:
+    """Return the commit of this CI job; empty elsewhere."""
+    return next((value for name in COMMIT_VARIABLES if (value := os.environ.get(name, ""))), "")
 
 
 def lock_file(args: argparse.Namespace) -> Path:

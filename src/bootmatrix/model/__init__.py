@@ -58,6 +58,7 @@ from bootmatrix.model.profile import (
     Profile,
 )
 from bootmatrix.model.record import (
+    LOCAL,
     AcceptanceRecord,
     AttemptRecord,
     MachineUse,

@@ -150,6 +150,11 @@ class Part(Model):
     shard: str = ""
     whole: tuple[str, ...] = ()
 
+    @property
+    def choice(self) -> str:
+        """The words without the shard: what all shards together are confined to."""
+        return ", ".join(word for word in self.words.split(", ") if word != f"shard {self.shard}")
+
 
 class Plan(Model):
     """A matrix's cells, skipped ones, image overrides; `notes` are not saved.

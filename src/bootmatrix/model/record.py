@@ -15,6 +15,9 @@ from bootmatrix.model.profile import Machine
 from bootmatrix.model.user_tier import UserOutcome
 from bootmatrix.model.verdict import Judgement, Verdict
 
+LOCAL = "local"
+"""The executor of this host."""
+
 
 class PhaseTime(Model):
     """Duration of a phase in seconds, from the start of the phase before."""
@@ -123,13 +126,16 @@ class RunRequest(Model):
     """The request of a run.
 
     `inputs` has digests of its inputs, by name. `locked`: it is confined to its lock. `allow_empty`: a run without
-    cells is a success.
+    cells is a success. `executor` and `cluster`, a file, are where its cells run. `commit` is under test.
     """
 
     plan: Plan
     inputs: dict[str, str] = {}
     locked: bool = False
     allow_empty: bool = False
+    executor: str = LOCAL
+    cluster: str = ""
+    commit: str = ""
 
 
 class AcceptanceRecord(Model):
@@ -200,6 +206,12 @@ class Run(Model):
     def incomplete(self) -> str:
         """`interrupted` or `under way`, as in reports; empty if finished."""
         return "under way" if self.under_way else "interrupted" if self.interrupted else ""
+
+    @property
+    def part_words(self) -> str:
+        """`a part: shard 2/4`, as in reports; empty for a whole matrix."""
+        part = self.order.plan.part if self.order else None
+        return f"a part: {part.words}" if part else ""
 
     @property
     def missing(self) -> tuple[str, ...]:

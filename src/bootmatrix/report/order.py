@@ -61,7 +61,7 @@ def cell_time(record: Record) -> float:
     return record.outcome.wall_s if record.outcome else record.wall_s
 
 
-def headline(records: Iterable[Record], incomplete: str) -> str:
+def headline(records: Iterable[Record], *remarks: str) -> str:
     """Summarise the cells: `3 of 12 cells not as expected, interrupted`."""
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
     wrong = sum(not record.expected for record in tried)
@@ -71,7 +71,7 @@ def headline(records: Iterable[Record], incomplete: str) -> str:
         words = f"{wrong} of {len(tried)} cells not as expected"
     else:
         words = "1 cell as expected" if len(tried) == 1 else f"All {len(tried)} cells as expected"
-    return f"{words}, {incomplete}" if incomplete else words
+    return ", ".join([words, *filter(None, remarks)])
 
 
 def remark(record: Record) -> str:

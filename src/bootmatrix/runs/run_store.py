@@ -68,6 +68,11 @@ class RunWriter:
         self._hold = _held(path)
 
     @property
+    def order(self) -> RunRequest | None:
+        """The request of the run."""
+        return self._run.order
+
+    @property
     def earlier(self) -> tuple[Record, ...]:
         """The records of a run that was taken up."""
         return self._run.records
@@ -242,7 +247,9 @@ def load_resumable_run(folder: Path) -> Run:
     kept, order = _recover(folder), [record.cell.id for record in run.records]
     places = {name: place for place, name in enumerate(order)}
     records = sorted(kept.records, key=lambda record: places.get(record.cell.id, len(order)))
-    return run.model_copy(update={"records": tuple(records), "unfinished": kept.unfinished})
+    elsewhere = (name for name in run.unfinished if name not in {record.cell.id for record in records})  # of no shard
+    unfinished = tuple(dict.fromkeys((*kept.unfinished, *elsewhere)))
+    return run.model_copy(update={"records": tuple(records), "unfinished": unfinished})
 
 
 def check_links(folder: Path) -> None:

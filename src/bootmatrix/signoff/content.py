@@ -15,7 +15,7 @@ from bootmatrix.report.sanitize import one_line
 INTERRUPTED = "interrupted"
 """Stands for the interruption of a run in `--accept`, instead of a cell."""
 NOT_TESTED = "not-tested"
-"""Stands for all cells of the baseline that were not tested in `--accept`, instead of a cell."""
+"""Stands for the cells of the matrix or the baseline that were not tested in `--accept`, instead of a cell."""
 OF_THE_RUN = frozenset({INTERRUPTED, NOT_TESTED})
 NAMED_CELLS = 20
 """Cells that an exception names; the attestation has all."""
@@ -131,13 +131,16 @@ def sign_off(  # noqa: PLR0913
 
 
 def _of_the_run(run: Run, comparison: Comparison | None, acceptances: Sequence[Acceptance]) -> Iterator[Deviation]:
-    """Yield the run's own exceptions: interrupted, baseline not tested."""
+    """Yield the run's own exceptions: interrupted, a part, baseline not tested."""
     if run.interrupted or run.missing:
         yield _exception(INTERRUPTED, f"the run was interrupted{_unfinished(run)}", acceptances)
+    untested = [run.part_words] if run.part_words else []
     if comparison and comparison.not_tested:
         names, total = comparison.not_tested[:NAMED_CELLS], len(comparison.not_tested)
         more = f" and {total - NAMED_CELLS} more" if total > NAMED_CELLS else ""
-        yield _exception(NOT_TESTED, f"{comparison.not_tested_words}: {', '.join(names)}{more}", acceptances)
+        untested.append(f"{comparison.not_tested_words}: {', '.join(names)}{more}")
+    if untested:
+        yield _exception(NOT_TESTED, "; ".join(untested), acceptances)
 
 
 def _exception(name: str, words: str, acceptances: Sequence[Acceptance]) -> Deviation:

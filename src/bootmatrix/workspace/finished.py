@@ -21,8 +21,8 @@ class RunOptions:
     `jobs` is the number of the host's cores to use, None for all. `dump` keeps the memory of guests that hang, panic or
     time out; `explain_hang` boots kernels that hang a second time. `single_file` embeds the consoles in report.html.
     `baseline` names a run to compare with; `regressions` selects the last good one otherwise. `executor` is the name of
-    an executor, `cluster` the file or address of its machines. `branch` is the branch under test. `hold` uses guests
-    that have failed, before they end: GuestHolder.
+    an executor, empty for that of this host, `cluster` the file of its machines. `branch` and `commit` are under test.
+    `hold` uses guests that have failed, before they end: GuestHolder.
     """
 
     jobs: int | None = None
@@ -31,9 +31,10 @@ class RunOptions:
     single_file: bool = False
     baseline: str = ""
     regressions: bool = False
-    executor: str = "local"
+    executor: str = ""
     cluster: str = ""
     branch: str = ""
+    commit: str = ""
     hold: HoldGuest | None = None
 
 

@@ -14,7 +14,7 @@ from bootmatrix.history.extract import digest_of_inputs, inputs_of
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_run
 from bootmatrix.judge.attempts import final_judgement
-from bootmatrix.model import AttemptRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
+from bootmatrix.model import LOCAL, AttemptRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
 from bootmatrix.model.base import many_made
 from bootmatrix.report.writer import publish_reports
 from bootmatrix.runs.join import join_locks, link_cell, new_folder, write_record
@@ -31,6 +31,7 @@ from bootmatrix.runs.run_store import (
     write_model,
 )
 from bootmatrix.subset.shard import parse_shard
+from bootmatrix.workspace.choice import part_title
 from bootmatrix.workspace.finished import FinishedRun, RunOptions
 
 MAX_NOTES = 20
@@ -291,7 +292,7 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
     return Run(
         format=FORMAT,
         name=name,
-        title=_title(runs),
+        title=part_title(_title(runs), order.plan),
         tool_version=versions[-1],
         started_at=started,
         ended_at=max(run.ended_at for run in runs) or max(record.started_at for record in records),
@@ -315,8 +316,23 @@ def _is_lacking(plan: Plan, records: Iterable[Record]) -> bool:
 
 
 def _title(runs: Sequence[Run]) -> str:
-    titles = (part.title if (part := _part(run)) else run.title for run in runs)
-    return " + ".join(dict.fromkeys(titles))
+    return " + ".join(_choices(runs))
+
+
+def _merged_part(runs: Sequence[Run]) -> Part | None:
+    """Return the part of which the merged run is; None if it is of whole matrices."""
+    confined = (words for words in _choices(runs).values() if all(words))
+    words = "; ".join(dict.fromkeys(word for words in confined for word in words))
+    return Part(words=words, title=_title(runs)) if words else None
+
+
+def _choices(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return what each run of a matrix was confined to, by the matrix's title; empty words for nothing."""
+    choices: dict[str, list[str]] = {}
+    for run in runs:
+        part = _part(run)
+        choices.setdefault(part.title if part else run.title, []).append(part.choice if part else "")
+    return choices
 
 
 def _part(run: Run) -> Part | None:
@@ -349,12 +365,18 @@ def _order(runs: Sequence[Run], records: Sequence[Record], notes: _Notes) -> Run
         cells=tuple(cell for name, cell in cells.items() if name not in skipped),
         skips=tuple(skip for name, skip in skips.items() if name in skipped),
         images=tuple(images),
+        part=_merged_part(runs),
     )
+    elsewhere = (order for order in orders if order.executor != LOCAL or order.cluster)
+    place = next(elsewhere, orders[0] if orders else RunRequest(plan=plan))
     return RunRequest(
         plan=plan,
         inputs=inputs,
         locked=bool(orders) and all(order.locked for order in orders),
         allow_empty=bool(orders) and all(order.allow_empty for order in orders) and not _wholes(runs),
+        executor=place.executor,
+        cluster=place.cluster,
+        commit=" + ".join(dict.fromkeys(order.commit for order in orders)),
     )
 
 

@@ -1,5 +1,6 @@
 """A planned run: cells, configuration, and existing records."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,13 @@ from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import check_words
-from bootmatrix.model import Cell, Plan, Profile, Run, RunRequest, Skip, Spec
+from bootmatrix.model import LOCAL, Cell, Plan, Profile, Run, RunRequest, Skip, Spec
 from bootmatrix.model.run_config import RunConfig
 from bootmatrix.plan import verifying
 from bootmatrix.qemu.suitability import why_never
 from bootmatrix.runs.run_store import LOCK_FILE, check_links, load_resumable_run
 from bootmatrix.signoff.manifest import signoffs_of
+from bootmatrix.workspace.finished import RunOptions
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def verify_forks(plan: Plan, count: int, profiles: Mapping[str, Profile]) -> Pla
 def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
     """Load a run to resume, and its request.
 
-    Raises InputError if it is signed off, written by another version, with links, or without a request.
+    Raises InputError if it is finished, signed off, written by another version, with links, or without a request.
     """
     from bootmatrix.cell.borne_out import check_verdicts  # only a resumed run needs the judge here
 
@@ -93,6 +95,7 @@ def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
         )
     if run.order is None:
         raise InputError(f"{folder}: this run cannot be resumed: it has no request", "Start a new one.")
+    _check_unfinished(run, folder)
     if run.tool_version != __version__:
         raise InputError(
             f"{folder}: this run was started by bootmatrix {run.tool_version}, this is {__version__}",
@@ -105,6 +108,47 @@ def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
         except InputError as error:
             raise InputError(f"{folder}: {cell.id}: {error.message}", error.hint) from error
     return run, run.order
+
+
+def _check_unfinished(run: Run, folder: Path) -> None:
+    """Refuse a run that is finished: its verdicts are no news."""
+    if not (run.interrupted or run.missing):
+        raise InputError(
+            f"{folder}: this run finished at {run.ended_at} already, and nothing was booted now",
+            f"To see it: bootmatrix report {folder}. To boot its cells again, start a new run.",
+        )
+    planned = {cell.id for cell in run.order.plan.cells} if run.order else set()
+    others = [name for name in run.missing if name not in planned]
+    if others:
+        raise InputError(
+            f"{folder}: {len(others)} of its cells belong to runs that are not merged into it: {', '.join(others[:5])}",
+            "Finish those runs, and merge all of them again.",
+        )
+
+
+def check_machines(folder: Path, order: RunRequest | None, options: RunOptions) -> None:
+    """Refuse to finish a run silently on other machines than those on which it began.
+
+    A cluster's file of a saved run is named, never read by itself: it may be from elsewhere. Raises InputError.
+    """
+    if order is None or options.executor not in {"", order.executor}:
+        return
+    if (options.executor or LOCAL) == order.executor and (options.cluster or not order.cluster):
+        return
+    raise InputError(
+        f"{folder}: its cells ran with{_machines(order)}, and --resume was given without",
+        f"Run: {resume_command(folder, order)}; or with --executor {LOCAL}, to finish it on this host.",
+    )
+
+
+def resume_command(folder: Path, order: RunRequest | None) -> str:
+    """Return the command that finishes a run on the machines on which it began."""
+    return f"bootmatrix matrix --resume {shlex.quote(str(folder))}{_machines(order) if order else ''}"
+
+
+def _machines(order: RunRequest) -> str:
+    executor = f" --executor {shlex.quote(order.executor)}" if order.executor != LOCAL else ""
+    return executor + (f" --cluster {shlex.quote(order.cluster)}" if order.cluster else "")
 
 
 def lock_of(folder: Path) -> Path | None:

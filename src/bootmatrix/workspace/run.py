@@ -2,11 +2,9 @@
 
 import asyncio
 import errno
-import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import anyio
@@ -22,12 +20,13 @@ from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_baseline
 from bootmatrix.history.values import RunResults
 from bootmatrix.load.cluster import load_boards
-from bootmatrix.model import AcceptanceRecord, Plan, Record, RunRequest
+from bootmatrix.model import LOCAL, AcceptanceRecord, Plan, Record, RunRequest
 from bootmatrix.progress import NullObserver, Observer
+from bootmatrix.redact import redacted
 from bootmatrix.runs.host import SpareRoom
 from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.workspace.finished import FinishedRun, RunOptions
-from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged
+from bootmatrix.workspace.planned_run import PlannedRun, check_machines, check_unchanged, resume_command
 from bootmatrix.workspace.saved_run import SavedRun
 
 UNDER_WAY_S = 0.5
@@ -43,8 +42,8 @@ class OpenRun:
         self._planned, self._options, self._observer = planned, options, observer
         self._baseline, self._compared = baseline, compared
         self._accepted = current(read_accepted(planned.reports), planned.title)
-        self._open_executor: OpenExecutor = plugins.load("executors", options.executor)
-        self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "", options.branch)
+        self._open_executor: OpenExecutor = plugins.load("executors", options.executor or LOCAL)
+        self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "", options)
         self._room = SpareRoom(self.writer.path, len(planned.plan.cells))
         self.writer.on_record = None if options.single_file else self._write_page
         for record in self.writer.earlier:
@@ -58,7 +57,7 @@ class OpenRun:
             faults, others = group.split(OSError)
             if faults is None or others is not None:
                 raise
-            raise unwritten(self.writer.path, _first(faults)) from group
+            raise unwritten(self.writer, _first(faults)) from group
 
     async def _execute(self, on_record: Callable[[Record], None]) -> None:
         options = self._options
@@ -126,7 +125,7 @@ class OpenRun:
             _report_writer().publish_reports(run, self.writer.path, past, self._options.single_file)
         except OSError as error:
             faults.append(error)
-        return FinishedRun(run, self.writer.path, past, unwritten(self.writer.path, faults[0]) if faults else None)
+        return FinishedRun(run, self.writer.path, past, unwritten(self.writer, faults[0]) if faults else None)
 
     def _accepted_now(self) -> tuple[AcceptedFailure, ...]:
         """Read acceptances again; damage must not cost a run its report."""
@@ -135,15 +134,15 @@ class OpenRun:
         return self._accepted
 
 
-def unwritten(folder: Path, error: OSError) -> HostError:
+def unwritten(writer: RunWriter, error: OSError) -> HostError:
     """Return the error on a run whose files cannot be written any more."""
     solve = "Free some space on its disk" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "Solve this"
-    hint = f"What was written is kept. {solve}, then: bootmatrix matrix --resume {shlex.quote(str(folder))}"
-    return HostError(f"the run in {folder} cannot be written: {error}", hint)
+    hint = f"What was written is kept. {solve}, then: {resume_command(writer.path, writer.order)}"
+    return HostError(f"the run in {writer.path} cannot be written: {error}", hint)
 
 
-def begin(planned: PlannedRun, baseline: str, branch: str = "") -> RunWriter:
-    """Begin a branch's run; `baseline` is the run to compare with.
+def begin(planned: PlannedRun, baseline: str, options: RunOptions) -> RunWriter:
+    """Begin a run; `baseline` is the run to compare with.
 
     Raises InputError if inputs have changed since the run began, or another process writes to it.
     """
@@ -151,10 +150,19 @@ def begin(planned: PlannedRun, baseline: str, branch: str = "") -> RunWriter:
     with open_builder(config.sources, NullObserver()) as builder:
         inputs = digests(planned.plan.cells, config.specs, config.profiles, builder)
     is_locked = config.sources.lock is not None and config.sources.lock_is_whole
-    request = RunRequest(plan=planned.plan, inputs=inputs, locked=is_locked, allow_empty=planned.allow_empty)
+    request = RunRequest(
+        plan=planned.plan,
+        inputs=inputs,
+        locked=is_locked,
+        allow_empty=planned.allow_empty,
+        executor=options.executor or LOCAL,
+        cluster=redacted(options.cluster),
+        commit=options.commit,
+    )
     if planned.before is None:
-        return RunWriter.create(planned.reports, planned.title, baseline, request, branch)
+        return RunWriter.create(planned.reports, planned.title, baseline, request, options.branch)
     check_unchanged(planned.before, request)
+    check_machines(planned.reports / planned.name, planned.before.order, options)
     return RunWriter.resume(planned.reports / planned.name)
 
 

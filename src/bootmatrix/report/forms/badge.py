@@ -37,7 +37,7 @@ def _state(context: ReportContext, now: datetime) -> tuple[str, str]:
     tried = [record for record in run.records if record.verdict != "skip"]
     good = sum(record.expected for record in tried)
     total = len(tried) + len(run.missing)
-    text = f"{good} of {total} as expected"
+    text = f"{good} of {total} as expected" + (", a part" if run.part_words else "")
     began = datetime.fromisoformat(run.started_at)
     if now - began > MAX_AGE:
         return f"{text}, {began.day} {began:%b %Y}", GREY

@@ -18,6 +18,7 @@ def render(context: ReportContext) -> bytes:
     """Return the document in UTF-8."""
     missing = shortfalls(context.run)
     lines = ["TAP version 14", f"1..{len(context.records) + len(missing)}"]
+    lines += [f"# {_plain(context.run.part_words)}"] if context.run.part_words else []
     for number, record in enumerate(context.records, 1):
         lines += _subtest(record)
         lines += _point(number, record)

@@ -20,6 +20,7 @@ RUNS = 5
 
 def render(context: ReportContext) -> bytes:
     """Return the table in UTF-8, a row for each cell, best tier first."""
+    part = f", {code(context.run.part_words)}" if context.run.part_words else ""
     rows = sorted((_tier(record, context), record.cell.id, record) for record in context.records)
     lines = [
         f"Tier 1: passed in each of the last {RUNS} runs. Tier 2: passes now. Tier 3: a known failure. None: neither.",
@@ -29,7 +30,7 @@ def render(context: ReportContext) -> bytes:
         *(_row(tier, record, context) for tier, _, record in rows),
         *(f"| none | {code(name)} | | | no verdict |" for name in context.run.missing),
         "",
-        f"From the run {code(context.run.name)}.",
+        f"From the run {code(context.run.name)}{part}.",
     ]
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")
 
