@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
+import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import anyio
@@ -22,6 +24,8 @@ COMMAND_RATIO = 0.6
 ROUND_TRIP_S, PUT_MB_S = 0.020, 40.0
 ROUND_TRIPS = 50
 PUT_BYTES = 100_000_000
+EXEC_S, KEPT_S = 0.6, 0.1
+"""Time of `bootmatrix exec -- true` from a shell: in a guest of its own, and in one that is kept."""
 
 
 def agent(args: argparse.Namespace) -> Iterator[Result]:
@@ -29,6 +33,7 @@ def agent(args: argparse.Namespace) -> Iterator[Result]:
     for arch in ARCHS if args.arch == "all" else args.arch.split(","):
         yield from _from_start(args, arch)
         yield from _in_guest(args, arch)
+        yield from _from_shell(args, arch)
 
 
 def _from_start(args: argparse.Namespace, arch: str) -> Iterator[Result]:
@@ -54,6 +59,27 @@ async def _command(args: argparse.Namespace, arch: str) -> guests.Sample:
         await guest.run(TRUE)
     wall_s = time.monotonic() - started
     return guests.Sample(wall_s, guests.used_cpu_s() - cpu_s, wall_s)
+
+
+def _from_shell(args: argparse.Namespace, arch: str) -> Iterator[Result]:
+    """The command as a user gives it, with Python's start; the snapshot and all files are in the cache."""
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-exec-") as folder:
+        env = {**os.environ, "XDG_RUNTIME_DIR": folder}
+        own_s = [_exec_s(args, arch, env) for _ in range(args.pairs + 1)][1:]
+        kept_s = [_exec_s(args, arch, env, "--keep-alive", "1m") for _ in range(args.pairs + 1)][1:]
+        subprocess.run([guests.PROGRAM, "guests", "stop"], env=env, check=True, capture_output=True)
+    for what, samples, limit_s in (("a guest of its own", own_s, EXEC_S), ("a kept guest", kept_s, KEPT_S)):
+        middle = median(samples)
+        name = f"bootmatrix exec true in {what}, {arch}"
+        yield Result(name, f"{middle:.2f} s", f"{limit_s} s", middle <= limit_s, details={"samples_s": samples})
+
+
+def _exec_s(args: argparse.Namespace, arch: str, env: Mapping[str, str], *more: str) -> float:
+    cache = ("--cache", str(args.cache)) if args.cache else ()
+    words = ("exec", "--arch", arch, "--kernel", args.kernel, "--no-tree", *cache, *more, "--", "true")
+    started = time.monotonic()
+    subprocess.run([guests.PROGRAM, *words], env=env, check=True, capture_output=True)
+    return time.monotonic() - started
 
 
 def _in_guest(args: argparse.Namespace, arch: str) -> Iterator[Result]:
