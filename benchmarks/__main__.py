@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import beside, guests, history, kept, many_machines, scale
+from benchmarks import beside, guests, history, kept, many_machines, nightlies, scale
 from benchmarks.agent import agent
 from benchmarks.bare_host import bare_host
 from benchmarks.build import build
@@ -103,6 +103,9 @@ def arguments() -> argparse.Namespace:
         default=next(iter(sorted(Path("/").glob(ARCHIVE.lstrip("/")))), None),
         metavar="TAR",
         help="source of the kernels that are built here, as in linux-source-6.1 (default: the installed one)",
+    )
+    parser.add_argument(
+        "--of", type=Path, action="append", metavar="RUN", help="nights are these (default: the survey's cells)"
     )
     parser.add_argument("--trees", type=Path, metavar="FOLDER", help="build and keep kernels there")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
@@ -315,6 +318,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "hosts-memory": many_machines.memory,
     "hosts-beside": many_machines.dask_beside_local,
     "hosts-bare": bare_host,
+    "nightlies": nightlies.year,
     "fragments": fragments,
     "planted": planted,
     "kernel-loop": loop,

@@ -119,7 +119,7 @@ def test_an_ordinary_user_and_a_stranger(board: SshHost, tmp_path: Path) -> None
     cluster = tmp_path / "hosts.yml"
     cluster.write_text("hosts:\n" + plain + wrong)
     wide = {**os.environ, "COLUMNS": "200"}
-    words = [*COMMAND, "hosts", "check", cluster]
+    words = [*COMMAND, "hosts", "check", str(cluster)]
     check = subprocess.run(words, env=wide, capture_output=True, text=True, check=False)
     assert check.returncode == 3, check.stderr
     assert f"a board: kernel {platform.release()}, a user" in check.stdout

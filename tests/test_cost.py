@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 
 import pytest
+from benchmarks.nightlies import Night, Pool, replay, survey_nights
 
 from bootmatrix.cli.arguments import PORT, amount
 from bootmatrix.cloud.cost import Prices, cost_of
+from bootmatrix.execute.dask.hosts.machines import IDLE_S
 from bootmatrix.model import MachineUse
 from bootmatrix.report.view import view_run
 from bootmatrix.runs.run_store import RunWriter
@@ -34,6 +36,25 @@ def test_cells_side_by_side_and_the_start_of_each_machine() -> None:
 def test_least_time_and_machines_without_a_cell() -> None:
     assert cost_of([1], 3, 2, Prices(3600, start_s=0), 1).run == 60
     assert cost_of([], 3, 2, Prices(1, 100), 1).run == 0
+
+
+def test_a_night_by_the_rules_of_the_pool() -> None:
+    """Two machines of one core: the first two cells begin at 61 s, the other two follow on the one that is free."""
+    night = Night(Pool(machines=2, cores=1, cells=2, start_s=60), [100.0, 60.0, 35.0, 10.0]).run()
+    assert (night.now_s, [(each.begun_s, each.ended_s) for each in night.machines]) == (166, [(0, 166), (0, 166)])
+    late = Night(Pool(machines=2, cores=2, cells=2, start_s=60), [100.0, 10.0, 10.0, 10.0]).run()
+    assert [each.ended_s for each in late.machines] == [161, 71 + IDLE_S], "one machine is enough for the last cell"
+    assert late.paid_s == 161 + 91
+
+
+def test_a_year_of_nights() -> None:
+    """Recorded cells on machines that start for them, beside one that is always on; the estimate is near."""
+    year = replay(survey_nights(365), Pool())
+    assert year.cells > 10_000
+    assert all(night.demand == 0 and not night.waiting for night in year.nights)
+    assert year.cost < 12 * 194.72 / 10
+    assert year.break_even > 30
+    assert 0.9 < year.estimated_s / year.paid_s < 1.1
 
 
 def test_the_command(tool: Tool) -> None:

@@ -260,7 +260,7 @@ async def _through(url: str, folder: Path) -> Path:
     await there.put(bundle)
     assert not bundle.exists()
     await here.collect("one", bundle.name, folder / "collected")
-    with pytest.raises(InfraError, match="the exchange .* failed"):
+    with pytest.raises(InfraError, match=r"the exchange .* failed"):
         await here.collect("one", bundle.name, folder / "twice")
     await here.remove()
     return folder / "collected"

@@ -22,7 +22,6 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from boot_sector import MACHINE, write_guest
-from bootmatrix.cloud.cost import Prices, cost_of
 from bootmatrix.model import Verdict
 from bootmatrix.runs.run_store import load_run
 from cloud_servers import Aws, Server, serve
@@ -207,17 +206,6 @@ def test_a_client_that_is_killed_pays_no_longer(ec2: Server, tmp_path: Path) -> 
     process.communicate()
     assert live(ec2)
     until(lambda: not live(ec2), 90)
-
-
-def test_a_year_of_nights() -> None:
-    """Nightly runs of two kinds on machines that start for them, beside one that is always on."""
-    prices = Prices(hour=0.72, month=194.72)
-    night = cost_of([40.0] * 60, 4, 2, prices, runs=30)
-    release = cost_of([40.0] * 600, 8, 2, prices, runs=1)
-    year = 12 * (night.month + release.month)
-    assert year < 12 * 194.72 / 10
-    assert night.break_even
-    assert round(night.break_even) == round(194.72 / night.run)
 
 
 def test_a_quota_is_the_clouds_fault(ec2: Server, tmp_path: Path) -> None:
