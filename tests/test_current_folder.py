@@ -95,6 +95,15 @@ def test_a_profile_cannot_open_the_host(tmp_path: Path, line: str, message: str)
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["kernel", "qemu", "debian", "gnu", "uname"])
+def test_a_name_of_a_profile_is_no_path(tmp_path: Path, name: str) -> None:
+    """Packages to try are copied to a folder of Debian's name, and emulators are looked for by the others."""
+    path = tmp_path / "mine.yml"
+    path.write_text(f"{PROFILE % 'memory_mib: 256'}names: {{{name}: ../../elsewhere}}\n")
+    with pytest.raises(FileError, match=rf"mine\.yml:\d+: .*{name}"):
+        load_profile(path, {"x86_64": CHECKOUT / "arch/x86_64.yml"})
+
+
 def test_shipped_profiles_need_none_of_that() -> None:
     assert len(load_profiles(arch_folders())) > 10
 

@@ -43,14 +43,14 @@ Sysrq = Literal["break", "ctrl-o"]
 
 
 class Names(Model):
-    """An architecture's names; `oci` is `linux/ARCHITECTURE[/VARIANT]`."""
+    """An architecture's names, which become parts of paths; `oci` is `linux/ARCHITECTURE[/VARIANT]`."""
 
-    kernel: str
-    qemu: str
-    debian: str
+    kernel: Name
+    qemu: Name
+    debian: Name
     oci: Annotated[str, StringConstraints(pattern=r"^linux/[a-z0-9]+(/[a-z0-9]+)?$")]
-    gnu: str
-    uname: str
+    gnu: Name
+    uname: Name
 
 
 class KernelSource(Model):
@@ -119,8 +119,8 @@ class Card(Model):
     `cmdline` is put before the machine's command line; `dtbs` are device trees of similar boards.
     """
 
-    kernel: str
-    initrd: str
+    kernel: Name
+    initrd: Name
     config: str
     machine: Name
     cmdline: str = ""
