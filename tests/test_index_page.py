@@ -107,6 +107,21 @@ def test_a_page_without_runs(tmp_path: Path) -> None:
     assert "No runs yet." in write_index(tmp_path).read_text()
 
 
+def test_another_page_is_left_alone(tmp_path: Path) -> None:
+    """The folder of the runs may be a link of somebody else's checkout."""
+    write_index(tmp_path)
+    write_index(tmp_path)
+    page = tmp_path / "index.html"
+    page.write_text("<title>My site</title>")
+    with pytest.raises(FileExistsError, match="not bootmatrix's"):
+        write_index(tmp_path)
+    assert page.read_text() == "<title>My site</title>"
+    page.unlink()
+    os.mkfifo(page)
+    with pytest.raises(OSError, match="not a regular file"):
+        write_index(tmp_path)
+
+
 def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     write_dated(tmp_path, 1, [make_record(make_cell("x86_64"), Verdict.FAIL, HOSTILE)])
     run = next(tmp_path.glob("2026*"))

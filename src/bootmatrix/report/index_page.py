@@ -1,11 +1,13 @@
 """Index of all runs, `reports/index.html`, rewritten by each run."""
 
+import errno
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from bootmatrix.fsio import write_atomic
+from bootmatrix.fsio import open_plain, write_atomic
 from bootmatrix.history.compare import input_changes
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import histories_of
@@ -19,6 +21,8 @@ from bootmatrix.report.units import moment, natural
 from bootmatrix.report.weekly import WEEKS, WeeklyTrend, view_weeks
 
 INDEX_PAGE = "index.html"
+OWN_TITLE, HEAD_BYTES = b"bootmatrix</title>", 4096
+"""End of the title of each page, which begins it."""
 SHOWN_RUNS = 200
 SHOWN_CELLS = 500
 """Cells of a title: the failing ones first."""
@@ -90,12 +94,20 @@ class IndexView:
 
 
 def write_index(reports: Path) -> Path:
-    """Write the page; return its path. Raises OSError if it cannot be."""
+    """Write the page; return its path. Raises OSError if it cannot be, or there is another page."""
+    path = reports / INDEX_PAGE
+    _check_own(path)
     tags = tags_of(reports)
     view = ask(reports, lambda rows: view_index(rows, reports, tags))
-    path = reports / INDEX_PAGE
     write_atomic(path, render_page("index.html.j2", ("index.css",), view=view))
     return path
+
+
+def _check_own(path: Path) -> None:
+    """Leave another's page alone: `reports` may be a link of somebody else's checkout to any folder."""
+    with suppress(FileNotFoundError), open_plain(path) as file:
+        if OWN_TITLE not in file.read(HEAD_BYTES):
+            raise FileExistsError(errno.EEXIST, "a page that is not bootmatrix's is there", str(path))
 
 
 def view_index(rows: Rows, reports: Path, tags: dict[str, str]) -> IndexView:
