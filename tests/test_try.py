@@ -325,6 +325,23 @@ def test_a_source_tree_has_limits(here: Path, monkeypatch: pytest.MonkeyPatch) -
         copy_tree(here / "tree", here / "third")
 
 
+@pytest.mark.parametrize("pattern", ["*a" * 5 + "b", "**/a/" * 5 + "b"])
+def test_patterns_that_take_hours_are_refused(here: Path, pattern: str) -> None:
+    write(here / "tree/a", "x")
+    write(here / "tree/.gitignore", f"*.o\n{'*_' * 4}\n{'*/' * 9}x\n")
+    copy_tree(here / "tree", here / "copy")
+    write(here / "tree/.gitignore", f"*.o\n{pattern}\n")
+    with pytest.raises(InputError, match=r"tree/\.gitignore:2: more than 4 '\*' in a pattern"):
+        copy_tree(here / "tree", here / "other")
+
+
+def test_patterns_have_a_time(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_tree, "MATCHING_S", -1.0)
+    write(here / "tree/a", "x")
+    with pytest.raises(InputError, match="takes too long to match"):
+        copy_tree(here / "tree", here / "copy")
+
+
 def test_a_source_tree_and_no_room_in_the_cache(here: Path) -> None:
     write(here / "tree/large", bytes(2 << 20))
     (here / "cache").mkdir()

@@ -1,8 +1,10 @@
 """Copies of source trees, without what .gitignore names, within limits."""
 
 import os
+import re
 import shutil
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +17,10 @@ ALWAYS = {".git", ".hg", ".svn"}
 MAX_FILES = 20_000
 MAX_BYTES = 512 << 20
 MAX_DEPTH = 64
+MAX_RULES_BYTES = 1 << 20
+STARS, MAX_STARS = re.compile(r"\*+"), 4
+MATCHING_S = 60.0
+"""The time that patterns take grows with the power of their stars; the tree may be anybody's."""
 NAMED = 3
 """Paths that a message names."""
 
@@ -61,6 +67,7 @@ class _Copier:
     def __init__(self, root: Path, without: Path | None) -> None:
         self.root, self.tree = root, CopiedTree()
         self.without = without.resolve() if without else None
+        self._until_s = time.process_time() + MATCHING_S
 
     def walk(self, folder: Path, rules: tuple[tuple[Path, object], ...], depth: int) -> Iterator[tuple[Path, int]]:
         """Yield paths with their modes, each folder before its content, and count them."""
@@ -74,6 +81,8 @@ class _Copier:
             is_folder = entry.is_dir(follow_symlinks=False)
             if entry.name in ALWAYS or _is_ignored(path, is_folder, rules):
                 continue
+            if time.process_time() > self._until_s:
+                raise InputError(f"{self.root}: {IGNORE_FILE} takes too long to match", "Simplify its patterns.")
             if is_folder and self.without and path.resolve() == self.without:
                 continue
             with readable(path, hint=_ADVICE):
@@ -88,8 +97,14 @@ class _Copier:
         if file.is_file():
             from pathspec import GitIgnoreSpec  # slow import
 
-            with readable(file, hint=_ADVICE):
-                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            with readable(file, hint=_ADVICE), file.open("rb") as stream:
+                lines = stream.read(MAX_RULES_BYTES).decode("utf-8", "replace").splitlines()
+            for number, line in enumerate(lines, 1):
+                parts = line.split("/")
+                if max(parts.count("**"), *(len(STARS.findall(part)) for part in parts)) > MAX_STARS:
+                    raise InputError(
+                        f"{file}:{number}: more than {MAX_STARS} '*' in a pattern", "It would take hours to match."
+                    )
             try:
                 yield folder, GitIgnoreSpec.from_lines(lines)
             except ValueError as error:
