@@ -100,8 +100,8 @@ class _Copier:
             with readable(file, hint=_ADVICE), file.open("rb") as stream:
                 lines = stream.read(MAX_RULES_BYTES).decode("utf-8", "replace").splitlines()
             for number, line in enumerate(lines, 1):
-                parts = line.split("/")
-                if max(parts.count("**"), *(len(STARS.findall(part)) for part in parts)) > MAX_STARS:
+                parts = [] if line.startswith("#") else line.split("/")
+                if max(parts.count("**"), 0, *(len(STARS.findall(part)) for part in parts)) > MAX_STARS:
                     raise InputError(
                         f"{file}:{number}: more than {MAX_STARS} '*' in a pattern", "It would take hours to match."
                     )
