@@ -8,9 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bootmatrix.model import Artefact, Bootable, GuestMessage, Machine, Outcome, QmpEvent, Timeouts
+from bootmatrix.operating_system import is_portable
 from fake_qemu import KERNEL, RELEASE, TEXTS
 
+LINUX = pytest.mark.skipif(is_portable(), reason="of what only Linux has, such as copies of guests")
 CORPUS = Path(__file__).parent / "corpus"
 QUICK = Timeouts(boot=5, onboot=5, services=3, shutdown=3, silence=3)
 

@@ -13,6 +13,7 @@ from _pytest.mark import ParameterSet
 
 from bootmatrix.model import Record
 from case_files import ALL, Case, boot_cases
+from guests import LINUX
 
 ARCH, KERNEL = "x86_64", "6.1"
 FORKS = [case for case in ALL if case.is_forked and case.verdict == "pass"]
@@ -48,6 +49,7 @@ def others(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     return boot_cases(tmp_path_factory.mktemp("others"), asked(request, OTHERS), ARCH, KERNEL, ())
 
 
+@LINUX
 @pytest.mark.boots
 @pytest.mark.parametrize("case", params(FORKS))
 def test_forks_that_pass(forks: Records, case: Case) -> None:

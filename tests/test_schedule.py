@@ -16,9 +16,7 @@ from bootmatrix.execute.executor import longest_first
 from bootmatrix.model import Cell
 from bootmatrix.qemu import host
 from bootmatrix.qemu.host import available_cores, available_memory_mib, children_cpu_s, idle_cpu_s
-from guests import make_machine
-
-LINUX = pytest.mark.skipif(operating_system.is_portable(), reason="of /proc, which only Linux has")
+from guests import LINUX, make_machine
 
 pytestmark = pytest.mark.anyio
 

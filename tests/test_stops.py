@@ -23,7 +23,7 @@ from bootmatrix.qemu.host import groups
 from bootmatrix.qemu.suspension import LEAST_GAP_S, STEP_S, SuspensionMeter, gap_of, suspension_of, within
 from bootmatrix.runs.run_store import load_run
 from fake_qemu import RELEASE
-from guests import make_bootable, make_machine, make_messages, make_outcome
+from guests import LINUX, make_bootable, make_machine, make_messages, make_outcome
 from kills import Setting
 from stops import ALLOWED, SPECS, Stop, random_stops, run_with_stops, write_matrix
 
@@ -240,6 +240,7 @@ def test_real_guests_are_not_blamed_for_stops(tmp_path: Path) -> None:
     assert found == {"sound": "pass", "fails": "fail"}, result.verdicts
 
 
+@LINUX
 @pytest.mark.boots
 def test_a_template_that_was_stopped_is_made_anew(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "specs/images", tmp_path / "images")
