@@ -49,7 +49,8 @@ def _row(report: HostReport) -> tuple[str, ...]:
     clock = f"{report.clock_offset_s:+.0f} s" if report.clock_offset_s else "right"
     memory = f"{offer.memory_mib} MiB"
     facts = (offer.system, offer.python, str(offer.cores), memory, qemu, clock, f"{report.up_s:.1f} s")
-    return ("ok" if _is_good(report) else "fault", report.name, *facts, _guest(report))
+    name = " ".join((report.name, *offer.labels))
+    return ("ok" if _is_good(report) else "fault", name, *facts, _guest(report))
 
 
 def _fault(report: HostReport) -> list[str]:
