@@ -108,6 +108,14 @@ onboot: [{{name: first, image: "@pkg:./images/mine", annotations: {{bootmatrix.n
         kitchen.build(spec.format("outbound"), kernel)
 
 
+@pytest.mark.parametrize(("path", "fault"), [("x", "not the absolute path"), (f"/{'x' * 400}", "more than 400 bytes")])
+def test_a_result_has_a_path_that_init_can_name(kitchen: Kitchen, path: str, fault: str) -> None:
+    kitchen.recipe("mine", files=INIT, cmd=["/bin/x"])
+    container = f'{{name: a, image: "@pkg:./images/mine", annotations: {{bootmatrix.results: {path}}}}}'
+    with pytest.raises(BuildError, match=fault):
+        kitchen.build(f'init: ["@pkg:./images/mine"]\nonboot: [{container}]\n', kitchen.kernel())
+
+
 def test_a_first_process_is_one_service_of_a_guest_with_a_port(kitchen: Kitchen) -> None:
     kitchen.recipe("mine", files=INIT, cmd=["/sbin/init"])
     service = '{name: %s, image: "@pkg:./images/mine", annotations: {bootmatrix.pid1: "true"}}'

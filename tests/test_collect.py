@@ -304,6 +304,7 @@ async def _frames_after(end: socket.socket, mark: bytes, kind: FrameType) -> int
 def test_files_are_fetched_anew_from_an_agent_that_is_started_again(tmp_path: Path) -> None:
     tree = GuestMessage(kind="file", words=("unit", word(b"/out"), "tree"), at_s=1)
     more = GuestMessage(kind="more", words=("unit", word(b"/out"), "services/unit"), at_s=1)
+    torn = GuestMessage(kind="more", words=("unit", "L29", "services/unit"), at_s=1)  # of a kernel that was taken over
 
     async def work(end: socket.socket, collector: Collector) -> None:
         for mark in (b"a" * 16, b"b" * 16):
@@ -321,7 +322,7 @@ def test_files_are_fetched_anew_from_an_agent_that_is_started_again(tmp_path: Pa
             collector = Collector(client, tmp_path, CollectLimits(), lambda: None)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.run)
-                tasks.start_soon(collector.run, (tree, more))
+                tasks.start_soon(collector.run, (tree, torn, more))
                 await work(theirs, collector)
                 tasks.cancel_scope.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from bootmatrix.runs.result_names import FILES_FOLDER, harmless_name, plain_name
 
 MAX_MATCHES = 256
 """Paths of one pattern."""
+MAX_FILES = 10_000
+"""Of all; what is beyond them counts as not fetched."""
 PATTERN = re.compile(r"[*?\[]")
 CONTAINERS = "/containers"
 
@@ -67,8 +70,9 @@ def _wanted(messages: Sequence[GuestMessage]) -> Iterator[_Wanted]:
             number, is_file = number + 1, message.words[2] != "tree"
         elif message.kind == "more" and len(message.words) == 3:
             container, path64, folder = message.words
-            path = base64.b64decode(path64).decode("utf-8", "surrogateescape")
-            yield _Wanted(number, container, path, f"{CONTAINERS}/{folder}/rootfs", is_file)
+            with suppress(binascii.Error):  # of a guest whose kernel was taken over: the file is missing then
+                path = base64.b64decode(path64, validate=True).decode("utf-8", "surrogateescape")
+                yield _Wanted(number, container, path, f"{CONTAINERS}/{folder}/rootfs", is_file)
 
 
 class Collector:
@@ -102,7 +106,8 @@ class Collector:
         self.files.clear()
         self._left = self._limits.total_bytes
         for wanted in _wanted(messages):
-            await self._collect(wanted)
+            if len(self.files) < MAX_FILES:
+                await self._collect(wanted)
         await self._client.shutdown()
 
     async def _collect(self, wanted: _Wanted) -> None:

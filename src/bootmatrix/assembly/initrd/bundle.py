@@ -26,6 +26,8 @@ from bootmatrix.model.artefact import ExpectedFiles
 from bootmatrix.model.spec import RESULTS, BindNS, Mount, Runtime
 from bootmatrix.store import Store
 
+MAX_RESULT_BYTES = 400
+"""Of a path: init names it in a message of 768 bytes (src/guest/report.c), in base64."""
 MAX_RESULTS = 16
 STEPS_FOLDER = "etc/bootmatrix/containers"
 HOOKS_FOLDER = "etc/bootmatrix/hooks"
@@ -326,6 +328,9 @@ def result_paths(bundle: BundleSpec) -> tuple[str, ...]:
     for path in paths:
         if not path.startswith("/") or ".." in path.split("/") or not path:
             fault = f"the result {path or '/'!r} is not the absolute path of a file or folder"
+            raise BuildError(f"container {bundle.container.name}: {fault}")
+        if len(path.encode()) > MAX_RESULT_BYTES:
+            fault = f"the result {path[:60]}… has more than {MAX_RESULT_BYTES} bytes in its path"
             raise BuildError(f"container {bundle.container.name}: {fault}")
     return paths
 
