@@ -1,4 +1,4 @@
-"""Kernels of one's own: nine planted bugs, each with its verdict and first line, and the loop of make and boot."""
+"""Kernels of one's own: ten planted bugs, each with its verdict and first line, and the loop of make and boot."""
 
 from __future__ import annotations
 
@@ -93,6 +93,14 @@ BUGS = (
         "planted=irqs-off",
     ),
     Bug(
+        "IRQs off by sysfs",
+        "hang",
+        r"the guest hangs in phase \w+: .*; by a second boot: all initcalls returned; "
+        r"CPU 0 at planted_spin\+0x\S+ \(lib/planted\.c:\d+\).*, interrupts off",
+        command=("sh", "-c", f"echo irqs-off >{SYSFS}"),
+        options=("--cpus", "1"),
+    ),
+    Bug(
         "init that sleeps",
         "hang",
         r"the guest hangs in phase boot: .*; init \(busybox\) sleeps in \w*sleep.*: all initcalls returned; CPU 0 at ",
@@ -102,7 +110,7 @@ BUGS = (
 
 
 def planted(args: argparse.Namespace) -> Iterator[Result]:
-    """The nine bugs, on a kernel built here with what finds them."""
+    """The ten bugs, on a kernel built here with what finds them."""
     with own_kernel(args, "bugs", ARCH) as kernel:
         if kernel is None:
             return

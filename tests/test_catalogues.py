@@ -50,7 +50,7 @@ def write(folder: Path, **changes: object) -> Path:
 
 def test_what_is_shipped() -> None:
     found = {arch: {name for one in SHIPPED.values() for name, _ in kernels_for(one, arch)} for arch in PROFILES}
-    assert len(SHIPPED) >= 10
+    assert len(SHIPPED) >= 12, "distributions, Debian among them"
     assert {"ubuntu-24.04", "fedora", "alma9", "rocky9", "al2023", "alpine-3.22", "archlinux"} <= found["x86_64"]
     assert {"ubuntu-24.04-64k", "centos-stream10-64k"} <= found["aarch64"] - found["x86_64"]
     assert {arch for one in SHIPPED.values() for arch in one.architectures} <= set(PROFILES)

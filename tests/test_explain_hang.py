@@ -170,7 +170,11 @@ def test_the_place_is_in_the_reason_of_a_hang_also_when_it_is_judged_again() -> 
     assert judgement.verdict is Verdict.HANG
     assert judgement.reason.endswith("; by a second boot: initcall planted_init+0x0/0x20 did not return")
     assert is_unexplained(outcome, Verdict.HANG)
-    assert not is_unexplained(make_outcome(messages=make_messages()), Verdict.HANG)
+    assert not is_unexplained(make_outcome(messages=make_messages()), Verdict.HANG), "it ended by itself"
+    later = make_outcome(**{**HANGS, "messages": make_messages()[:2]}, diagnostics=(told,))
+    assert is_unexplained(later, Verdict.HANG), "with interrupts off, it does not answer to sysrq"
+    tasks = Diagnostic(kind="tasks", file="diagnosis/tasks.log")
+    assert not is_unexplained(later.model_copy(update={"diagnostics": (tasks,)}), Verdict.HANG)
     assert not is_unexplained(outcome, Verdict.PANIC)
 
 

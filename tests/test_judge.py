@@ -275,6 +275,11 @@ def test_whatever_is_seen_gets_a_verdict_of_one_line(outcome: Outcome, transcrip
             "init failed: no runtime",
         ),
         (
+            {"messages": saying(*TEXTS[:3], f"unable {base64.b64encode(b'the OCI runtime').decode()}", end="fail")},
+            "build-error",
+            "init: the OCI runtime",
+        ),
+        (
             {"messages": stuck(0.4)},
             "timeout",
             "service server did not end on SIGKILL: sync (7) in jbd2_log is stuck in the kernel",

@@ -26,6 +26,7 @@ from bootmatrix.progress import NullObserver
 from bootmatrix.qemu.command import Descriptors, for_cell, interactive
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
+from command_line import booted
 from guests import artefact, make_bootable, make_machine, make_outcome
 from samples import make_cell, make_record
 
@@ -250,3 +251,12 @@ def test_they_are_an_input_when_runs_are_compared() -> None:
     other = record.model_copy(update={"cell": record.cell.model_copy(update={"qemu_args": ("-device", "edu")})})
     more = set(inputs_of(other, "1")) - set(inputs_of(record, "1"))
     assert [(one.kind, one.version) for one in more] == [("QEMU arguments", "-device edu")]
+
+
+@pytest.mark.boots
+def test_a_runtime_of_32_bit_time_is_not_the_guests_fault(tmp_path: Path) -> None:
+    hello = str(CHECKOUT / "specs/hello.yml")
+    arguments = ("matrix", hello, "--arch", "aarch32", "--kernel", "6.1", "--qemu-args=-rtc base=2040-01-01")
+    record, _ = booted(*arguments, reports=tmp_path / "reports", limit_s=120, status=3)
+    assert record["judgement"]["verdict"] == "build-error"
+    assert "the OCI runtime has 32-bit time" in record["judgement"]["reason"]

@@ -138,7 +138,9 @@ static void run_spec(void)
 
 	agent_hold_port();
 	if (!find_runtime() && !serves) {
-		say_error("no init image has crun or runc");
+		say_unable("no init image has crun or runc");
+	} else if (is_runtime_outlived() && !serves) {
+		say_unable("the OCI runtime has 32-bit time, and cannot start containers after 2038-01-19");
 	} else if (share_pids() && mount_roots() && mount_scratch() && make_view() && set_up_volumes()) {
 		is_started = run_section("onboot");
 		if (is_started && serves)

@@ -120,11 +120,13 @@ void say(const char *text, ...)
 	say_text(line);
 }
 
-static void say_words(const char *kind, const char *text)
+static void say_words(const char *kind, const char *text, va_list words)
 {
-	char *data = encoded(text, strlen(text));
+	char line[384], *data;
 
-	console_print("%s", text);
+	vsnprintf(line, sizeof line, text, words);
+	data = encoded(line, strlen(line));
+	console_print("%s", line);
 	if (is_signed)
 		say("%s %.680s", kind, data);
 	free(data);
@@ -132,25 +134,31 @@ static void say_words(const char *kind, const char *text)
 
 void say_error(const char *text, ...)
 {
-	char line[384];
 	va_list words;
 
 	has_failed = true;
 	va_start(words, text);
-	vsnprintf(line, sizeof line, text, words);
+	say_words("error", text, words);
 	va_end(words);
-	say_words("error", line);
+}
+
+void say_unable(const char *text, ...)
+{
+	va_list words;
+
+	has_failed = true;
+	va_start(words, text);
+	say_words("unable", text, words);
+	va_end(words);
 }
 
 void say_note(const char *text, ...)
 {
-	char line[384];
 	va_list words;
 
 	va_start(words, text);
-	vsnprintf(line, sizeof line, text, words);
+	say_words("note", text, words);
 	va_end(words);
-	say_words("note", line);
 }
 
 void set_failed(void)

@@ -29,6 +29,9 @@ void say_text(const char *text);
 /* Report that init itself failed; the guest cannot pass any more. */
 void say_error(const char *text, ...) __attribute__((format(printf, 1, 2)));
 
+/* Report that the spec's own images cannot start any container, which is not the guest's fault. */
+void say_unable(const char *text, ...) __attribute__((format(printf, 1, 2)));
+
 /* Report a remark that changes no verdict. */
 void say_note(const char *text, ...) __attribute__((format(printf, 1, 2)));
 

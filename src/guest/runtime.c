@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "console.h"
@@ -56,6 +58,24 @@ bool find_runtime(void)
 			*runtime = '\0';
 	}
 	return *runtime != '\0';
+}
+
+/* libc's calls with times of 64 bits have names of their own. By those with 32 bits no runtime starts a container from 2038
+ * on: stat() of a new file fails. */
+bool is_runtime_outlived(void)
+{
+	static const char libc[] = "GLIBC_2.", call[] = "_time64";
+	int file = sizeof(long) > 4 || time(NULL) <= INT32_MAX ? -1 : open(runtime, O_RDONLY | O_CLOEXEC);
+	off_t size = file < 0 ? 0 : lseek(file, 0, SEEK_END);
+	void *data = size <= 0 ? MAP_FAILED : mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, file, 0);
+	bool is_outlived = data != MAP_FAILED && memmem(data, (size_t)size, libc, sizeof libc - 1) &&
+	                   !memmem(data, (size_t)size, call, sizeof call - 1);
+
+	if (data != MAP_FAILED)
+		munmap(data, (size_t)size);
+	if (file >= 0)
+		close(file);
+	return is_outlived;
 }
 
 /* In the child: the standard files, and nothing of init's. */

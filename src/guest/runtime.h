@@ -10,6 +10,9 @@ bool find_runtime(void);
 
 bool is_crun(void);
 
+/* Whether the clock is after January 2038, and the runtime's time has 32 bits. */
+bool is_runtime_outlived(void);
+
 /* Start a bundle's container in the background; its output goes to a pipe. `config` may be NULL. Set the reading end of
  * the pipe. Return the runtime's process, or -1 with errno. */
 pid_t runtime_run(const char *bundle, const char *config, const char *id, int *output);

@@ -58,8 +58,10 @@ class FaultPlaces:
 
 
 def is_unexplained(outcome: Outcome, verdict: Verdict) -> bool:
-    """Return whether a guest hung before its init reported anything."""
-    return verdict in {Verdict.HANG, Verdict.TIMEOUT} and outcome.ended_by == "host" and not outcome.messages
+    """Return whether a guest hung before its init reported, or without answer to sysrq."""
+    answers = any(diagnostic.kind == "tasks" and diagnostic.file for diagnostic in outcome.diagnostics)
+    is_told = bool(outcome.messages) and answers
+    return verdict in {Verdict.HANG, Verdict.TIMEOUT} and outcome.ended_by == "host" and not is_told
 
 
 async def explained(outcome: Outcome, start: Start, bootable: Bootable, symbols: Symbols | None) -> Outcome:

@@ -334,7 +334,7 @@ def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> Non
 
 def add_single(parser: argparse.ArgumentParser) -> None:
     """Add --arch A and --kernel K."""
-    option(parser, "--arch A[/MACHINE]", "one architecture", required=True)
+    option(parser, "--arch A[/MACHINE][@CPU]", "one architecture, its board and CPU model", required=True)
     option(parser, "--kernel K", "one kernel name (default: 6.1)", default="6.1")
 
 

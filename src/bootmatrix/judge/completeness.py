@@ -25,6 +25,8 @@ PORT_ADVICE = (
     "Its kernel found no virtio-serial port: do `bus`, `bus_name` and `modules` of the machine's profile fit the board?"
 )
 
+RUNTIME_ADVICE = "Add another image with crun or runc to 'init' (docs/qemu-arguments.md, \"Consequences\")."
+
 
 def message_text(message: GuestMessage) -> str:
     """Return a message without its number and its signature."""
@@ -39,6 +41,13 @@ def reported_faults(
         if message.kind == "error":
             yield Finding(
                 Verdict.FAIL, f"init failed: {_decoded(message.words)}", (piece("result", message_text(message)),)
+            )
+        elif message.kind == "unable":
+            yield Finding(
+                Verdict.BUILD_ERROR,
+                f"init: {_decoded(message.words)}",
+                (piece("result", message_text(message)),),
+                RUNTIME_ADVICE,
             )
         elif message.words[1:2] == ("exit",) and message.kind in {"onboot", "onshutdown", "service", "check"}:
             yield from _exit_finding(message, bootable, transcript, results)

@@ -14,7 +14,7 @@ that cannot be run, 128 and the number for a signal.
 
 def add_guest(parser: ArgumentParser) -> None:
     """Add --arch, --kernel, --image and the size of one guest."""
-    option(parser, "--arch A[/MACHINE]", "architecture of the guest")
+    option(parser, "--arch A[/MACHINE][@CPU]", "architecture of the guest, its board and CPU model")
     option(parser, "--guest ID", "a kept or held guest, as 'bootmatrix guests' lists it")
     option(parser, "--at NAME", "with --guest: use the root of this container", default="")
     help_text = "kernel of the guest (default: 6.1, or the first one of an architecture without it)"
