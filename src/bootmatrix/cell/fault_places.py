@@ -58,7 +58,7 @@ class FaultPlaces:
 
 
 def is_unexplained(outcome: Outcome, verdict: Verdict) -> bool:
-    """Return whether a guest hung before its init reported, or without answer to sysrq."""
+    """Return whether a guest hung without a word of init or of the kernel."""
     answers = any(diagnostic.kind == "tasks" and diagnostic.file for diagnostic in outcome.diagnostics)
     is_told = bool(outcome.messages) and answers
     return verdict in {Verdict.HANG, Verdict.TIMEOUT} and outcome.ended_by == "host" and not is_told
