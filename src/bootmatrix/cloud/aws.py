@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ class AwsPlace:
             progress.save()
         total, aggregate = 0, hashlib.sha256()
         with ThreadPoolExecutor(UPLOADS) as pool:
-            for batch in _batches(blocks(disk), SAVE_EVERY):
+            remaining = blocks(disk)
+            for batch in iter(lambda: list(islice(remaining, SAVE_EVERY)), []):
                 todo = [block for block in batch if block.index not in progress.done]
                 for _ in pool.map(lambda block: self._put(progress.snapshot, block), todo):
                     pass
@@ -154,20 +156,30 @@ class AwsPlace:
         Raises InfraError if the cloud has none to give, or fails.
         """
         assert self._machine
-        spot = {"InstanceMarketOptions": {"MarketType": "spot"}} if self._choice.spot else {}
+        kind = self._choice.instance_type or self._machine.instance_type
+        options = {"ClientToken": self.number, "MetadataOptions": {"HttpEndpoint": "disabled"}}
+        return self.run_instance(image, kind, spot=self._choice.spot, **options)
+
+    def run_instance(self, image: str, kind: str, *, spot: bool, **options: Any) -> str:
+        """Start an instance that is terminated when it turns itself off; return its id."""
+        if spot:
+            options["InstanceMarketOptions"] = {"MarketType": "spot"}
         with faults():
             started = self._ec2.run_instances(
                 ImageId=image,
-                InstanceType=self._choice.instance_type or self._machine.instance_type,
+                InstanceType=kind,
                 MinCount=1,
                 MaxCount=1,
-                ClientToken=self.number,
                 InstanceInitiatedShutdownBehavior="terminate",
-                MetadataOptions={"HttpEndpoint": "disabled"},
                 TagSpecifications=[*self._tags("instance"), *self._tags("volume")],
-                **spot,
+                **options,
             )
         return str(started["Instances"][0]["InstanceId"])
+
+    def instance(self, name: str) -> dict[str, Any]:
+        """Describe an instance. Raises InfraError if the cloud fails."""
+        with faults():
+            return dict(self._ec2.describe_instances(InstanceIds=[name])["Reservations"][0]["Instances"][0])
 
     def console(self, instance: str) -> bytes:
         """Return the last 64 KiB of the console; nothing yet for a new instance."""
@@ -182,8 +194,7 @@ class AwsPlace:
 
     def state(self, instance: str) -> State:
         """Return whether the instance has ended, and by whom."""
-        with faults():
-            description = self._ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+        description = self.instance(instance)
         if description["State"]["Name"] not in ENDED:
             return State()
         code = str((description.get("StateReason") or {}).get("Code", "unknown"))
@@ -209,19 +220,19 @@ class AwsPlace:
                 self._ec2.terminate_instances(InstanceIds=instances)
                 self._ec2.get_waiter("instance_terminated").wait(InstanceIds=instances)
                 removed += instances
-            for image in self._ec2.describe_images(Owners=["self"], Filters=[tag])["Images"]:
-                if _is_old(image, image["CreationDate"], before):
-                    self._end(self._ec2.deregister_image, ImageId=image["ImageId"])
-                    removed.append(image["ImageId"])
-            for snapshot in self._ec2.describe_snapshots(OwnerIds=["self"], Filters=[tag])["Snapshots"]:
-                if _is_old(snapshot, snapshot["StartTime"], before):
-                    self._end(self._ec2.delete_snapshot, SnapshotId=snapshot["SnapshotId"])
-                    removed.append(snapshot["SnapshotId"])
-            free = [tag, {"Name": "status", "Values": ["available"]}]
-            for volume in self._ec2.describe_volumes(Filters=free)["Volumes"]:
-                if _is_old(volume, volume["CreateTime"], before):
-                    self._end(self._ec2.delete_volume, VolumeId=volume["VolumeId"])
-                    removed.append(volume["VolumeId"])
+            ec2, free = self._ec2, [tag, {"Name": "status", "Values": ["available"]}]
+            images = ec2.describe_images(Owners=["self"], Filters=[tag])["Images"]
+            snapshots = ec2.describe_snapshots(OwnerIds=["self"], Filters=[tag])["Snapshots"]
+            volumes = ec2.describe_volumes(Filters=free)["Volumes"]
+            for things, name, made, end in (
+                (images, "ImageId", "CreationDate", ec2.deregister_image),
+                (snapshots, "SnapshotId", "StartTime", ec2.delete_snapshot),
+                (volumes, "VolumeId", "CreateTime", ec2.delete_volume),
+            ):
+                for thing in things:
+                    if _is_old(thing, thing[made], before):
+                        self._end(end, **{name: thing[name]})
+                        removed.append(thing[name])
         return removed
 
     def _instances(self, tag: dict[str, Any], before: float) -> list[str]:
@@ -252,17 +263,6 @@ def _is_old(thing: dict[str, Any], made: object, before: float) -> bool:
         at = made if isinstance(made, datetime) else datetime.fromisoformat(str(made).replace("Z", "+00:00"))
         return at.timestamp() <= before + 1
     return False
-
-
-def _batches(items: Iterator[Block], size: int) -> Iterator[list[Block]]:
-    batch: list[Block] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 @contextmanager

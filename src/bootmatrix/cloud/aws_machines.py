@@ -22,30 +22,17 @@ class AwsMachines(AwsPlace):
         Raises InfraError if the cloud has none to give, or fails.
         """
         settings = self._settings
-        options: dict[str, Any] = {"InstanceMarketOptions": {"MarketType": "spot"}} if settings.spot else {}
-        options |= {"SubnetId": settings.subnet} if settings.subnet else {}
+        options: dict[str, Any] = {"SubnetId": settings.subnet} if settings.subnet else {}
         options |= {"SecurityGroupIds": [settings.security_group]} if settings.security_group else {}
-        with faults():
-            started = self._ec2.run_instances(
-                ImageId=settings.image,
-                InstanceType=settings.instance_type,
-                MinCount=1,
-                MaxCount=1,
-                ClientToken=secrets.token_hex(16),
-                InstanceInitiatedShutdownBehavior="terminate",
-                UserData=user_data,
-                TagSpecifications=[*self._tags("instance"), *self._tags("volume")],
-                **options,
-            )
-        return str(started["Instances"][0]["InstanceId"])
+        options |= {"ClientToken": secrets.token_hex(16), "UserData": user_data}
+        return self.run_instance(settings.image, settings.instance_type, spot=settings.spot, **options)
 
     def address(self, machine: str) -> str:
         """Return an instance's address, public if possible; empty at first.
 
         Raises InfraError if it has ended, as a spot machine that was taken back.
         """
-        with faults():
-            instance = self._ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]
+        instance = self.instance(machine)
         if instance["State"]["Name"] in ENDED:
             code = (instance.get("StateReason") or {}).get("Code", "unknown")
             raise InfraError(f"{machine} has ended: {code}")

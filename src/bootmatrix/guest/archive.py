@@ -8,7 +8,7 @@ from typing import BinaryIO
 from bootmatrix.errors import GuestFileError
 from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.inbound import TreeCheck, fault_cause
-from bootmatrix.guest.records import FileBytes, RecordReader, RecordType, TreeRecord
+from bootmatrix.guest.records import RecordReader, RecordType, TreeRecord
 
 MAX_FILES = 100_000
 MAX_NOTES = 10
@@ -46,7 +46,7 @@ class ArchiveReceiver(TreeCheck):
         it cannot be written.
         """
         for item in self._reader.feed(data):
-            self._write(item.data) if isinstance(item, FileBytes) else self._begin(item)
+            self._write(item) if isinstance(item, bytes) else self._begin(item)
 
     def finish(self) -> None:
         """End the file. Raises AgentFault if it is incomplete."""

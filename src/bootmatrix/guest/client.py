@@ -28,6 +28,7 @@ from bootmatrix.guest.frames import (
     FrameType,
     StreamNumber,
     greeting_token,
+    kind_of,
     unpack,
 )
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
@@ -142,7 +143,7 @@ class AgentChannel:
         elif frame.type is FrameType.EXIT:
             kind, number = unpack(EXIT, frame.payload[: EXIT.size])
             text = frame.payload[EXIT.size : EXIT.size + 200].decode("utf-8", "replace")
-            self._finish(CommandEnd(_kind_of(kind), number, text))
+            self._finish(CommandEnd(kind_of(ExitKind, kind, "an end of kind"), number, text))
         else:
             raise AgentFault(f"a frame {frame.type.name} for a command")
 
@@ -162,13 +163,6 @@ class AgentChannel:
 
 def _stream_of(payload: bytes) -> StreamNumber:
     return StreamNumber(payload[0]) if payload and payload[0] in (1, 2) else StreamNumber.IN
-
-
-def _kind_of(number: int) -> ExitKind:
-    try:
-        return ExitKind(number)
-    except ValueError:
-        raise AgentFault(f"an end of kind {number}") from None
 
 
 class AgentClient:

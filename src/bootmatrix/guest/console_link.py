@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from bootmatrix.guest.streams import Signal
+from bootmatrix.guest.streams import Endable
 
 LINE_BYTES = 480
 WINDOW = 4
@@ -63,10 +63,11 @@ def _mac(key: bytes, side: bytes, text: bytes) -> bytes:
     return hmac.new(key, side + text, hashlib.sha256).hexdigest()[:MAC_DIGITS].encode("ascii")
 
 
-class ConsoleWire:
+class ConsoleWire(Endable):
     """Bytes in lines of a console; `type` types, `run` runs meanwhile."""
 
     def __init__(self, nonce: str, type_line: Callable[[bytes], None], scale: float = 1) -> None:
+        super().__init__()
         self._nonce, self._type = nonce, type_line
         self._start, self._key = 1, key_of(nonce)
         self._repeat_s = REPEAT_S * scale
@@ -74,8 +75,6 @@ class ConsoleWire:
         self._received: deque[bytes] = deque()
         self._waiting: deque[LinkSegment] = deque()
         self._next = self._taken = 0
-        self._is_over = False
-        self._changed = Signal()
 
     def feed(self, data: bytes) -> None:
         """Take output of the console."""
@@ -86,11 +85,6 @@ class ConsoleWire:
             self._line.clear()
         self._line += rest
         del self._line[:-MAX_LINE_BYTES]
-
-    def end(self) -> None:
-        """Note that the console is closed."""
-        self._is_over = True
-        self._changed.set()
 
     async def receive(self) -> bytes:
         """Return what came; empty at the end."""

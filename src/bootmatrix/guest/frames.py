@@ -5,8 +5,10 @@ import hmac
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
+from typing import TypeVar
 
+Kind = TypeVar("Kind", bound=Enum)
 HEADER = struct.Struct(">IIB")
 """Length of the payload, number of the channel, type."""
 PAYLOAD_BYTES = 64 << 10
@@ -101,7 +103,7 @@ class FrameReader:
                     return
                 start = position + HEADER.size
                 position = start + length
-                yield Frame(_type_of(number), channel, bytes(self._buffer[start:position]))
+                yield Frame(kind_of(FrameType, number, "a frame of type"), channel, bytes(self._buffer[start:position]))
         finally:
             del self._buffer[:position]
 
@@ -119,11 +121,12 @@ class FrameReader:
         return self._has_begun
 
 
-def _type_of(number: int) -> FrameType:
+def kind_of(kinds: type[Kind], number: object, what: str) -> Kind:
+    """Return the kind of a number. Raises AgentFault if there is none."""
     try:
-        return FrameType(number)
+        return kinds(number)
     except ValueError:
-        raise AgentFault(f"a frame of type {number}") from None
+        raise AgentFault(f"{what} {number!r}") from None
 
 
 def unpack(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from bootmatrix.errors import GuestFileError, HostError, described
 from bootmatrix.guest.frames import AgentFault
-from bootmatrix.guest.records import PARTIAL, FileBytes, RecordReader, RecordType, TreeRecord
+from bootmatrix.guest.records import PARTIAL, RecordReader, RecordType, TreeRecord
 from bootmatrix.store.locks import lock_unused_folder, remove_abandoned
 
 MAX_FILES = 100_000
@@ -83,7 +83,7 @@ class TreeReceiver(TreeCheck):
         """
         try:
             for item in self._reader.feed(data):
-                self._write(item.data) if isinstance(item, FileBytes) else self._begin(item)
+                self._write(item) if isinstance(item, bytes) else self._begin(item)
         except OSError as error:
             raise HostError(*described(error)) from error
 

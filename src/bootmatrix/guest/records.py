@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from bootmatrix.guest.frames import AgentFault
+from bootmatrix.guest.frames import AgentFault, kind_of
 
 HEAD = struct.Struct(">cIQqHH")
 """Type, mode, size, seconds since 1970, lengths of path and target."""
@@ -44,13 +44,6 @@ class TreeRecord:
         return head + path + target
 
 
-@dataclass(frozen=True)
-class FileBytes:
-    """A part of the last file's contents."""
-
-    data: bytes
-
-
 class RecordReader:
     """Records and contents out of a stream of bytes."""
 
@@ -58,15 +51,15 @@ class RecordReader:
         self._buffer = bytearray()
         self._left = 0
 
-    def feed(self, data: bytes) -> Iterator[TreeRecord | FileBytes]:
-        """Yield what these bytes complete. Raises AgentFault if a record is invalid."""
+    def feed(self, data: bytes) -> Iterator[TreeRecord | bytes]:
+        """Yield records, and parts of files, that these bytes complete. Raises AgentFault."""
         self._buffer += data
         while self._buffer:
             if self._left:
                 part = bytes(self._buffer[: self._left])
                 del self._buffer[: len(part)]
                 self._left -= len(part)
-                yield FileBytes(part)
+                yield part
                 continue
             record = self._next()
             if record is None:
@@ -93,7 +86,4 @@ class RecordReader:
             for part in (self._buffer[HEAD.size : middle], self._buffer[middle:end])
         )
         del self._buffer[:end]
-        try:
-            return TreeRecord(RecordType(kind), path, mode, size, mtime_s, target)
-        except ValueError:
-            raise AgentFault(f"a record of type {kind!r}") from None
+        return TreeRecord(kind_of(RecordType, kind, "a record of type"), path, mode, size, mtime_s, target)

@@ -23,15 +23,27 @@ class Signal:
         await self._event.wait()
 
 
-class Outbox:
+class Endable:
+    """A stream that comes to an end, and wakes all who wait for a change."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+        self._changed = Signal()
+
+    def end(self) -> None:
+        """Note that nothing more comes, or is taken."""
+        self._is_over = True
+        self._changed.set()
+
+
+class Outbox(Endable):
     """Frames for the agent by one task: a cancelled sender leaves none cut."""
 
     MOST_BYTES = 256 << 10
 
     def __init__(self) -> None:
+        super().__init__()
         self._data = bytearray()
-        self._is_over = False
-        self._changed = Signal()
 
     async def put(self, data: bytes) -> None:
         """Add whole frames, and wait for room for those of the next sender."""
@@ -50,21 +62,15 @@ class Outbox:
         self._changed.set()
         return data
 
-    def end(self) -> None:
-        """Note that nothing is written any more."""
-        self._is_over = True
-        self._changed.set()
 
-
-class Incoming:
+class Incoming(Endable):
     """Data of the guest, at most `window` bytes that nobody has taken yet."""
 
     def __init__(self, window: int) -> None:
+        super().__init__()
         self._window = window
         self._chunks: deque[bytes] = deque()
         self._held = self._taken = 0
-        self._is_over = False
-        self._changed = Signal()
 
     def feed(self, data: bytes) -> None:
         """Add data. Raises AgentFault if more than the window, or after the end."""
@@ -72,11 +78,6 @@ class Incoming:
         if self._is_over or self._held + self._taken > self._window:
             raise AgentFault("more data than it may send")
         self._chunks.append(data)
-        self._changed.set()
-
-    def end(self) -> None:
-        """Note that nothing more comes."""
-        self._is_over = True
         self._changed.set()
 
     async def take(self) -> bytes:
@@ -98,24 +99,18 @@ class Incoming:
         return credit
 
 
-class Outgoing:
+class Outgoing(Endable):
     """Credit for data to the guest: at first `window` bytes."""
 
     def __init__(self, window: int) -> None:
+        super().__init__()
         self._window = self._left = window
-        self._is_over = False
-        self._changed = Signal()
 
     def add(self, credit: int) -> None:
         """Add credit. Raises AgentFault if more than was sent."""
         self._left += credit
         if self._left > self._window:
             raise AgentFault("more credit than was used")
-        self._changed.set()
-
-    def end(self) -> None:
-        """Note that nobody takes any more."""
-        self._is_over = True
         self._changed.set()
 
     async def reserve(self, most: int) -> int:

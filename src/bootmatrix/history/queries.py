@@ -48,10 +48,12 @@ CREATE INDEX by_run ON results(run);
 NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d-\d\d-\d\d)Z-(.+)", re.ASCII)
 """Name of a run's folder, as run_store makes it."""
 STANDINGS = {standing.value: standing for standing in Standing}
-RUN_COLUMNS = (
-    "name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts, fault, "
-    "state, accepted, missing, branch"
+RUN_FIELDS = (
+    *("name", "title", "started_at", "ended_at", "wall_s", "interrupted", "tool_version", "host", "baseline"),
+    *("unexpected", "counts", "fault", "state", "accepted", "missing", "branch"),
 )
+"""Fields of a RunLine, which are columns."""
+RUN_COLUMNS = ", ".join(RUN_FIELDS)
 PAST_COLUMNS = "name, r.started_at, verdict, standing, seconds, flaky, inputs, host"
 RESULT_COLUMNS = "r.shown, spec, arch, machine, kernel, mode, verdict, standing, seconds, flaky, i.text, s.text, w.text"
 
@@ -83,13 +85,11 @@ class Rows:
             line = RunLine(name, title=title, started_at=started_at, fault=results.fault, state=results.state)
             results = RunResults(line, ())
         line = results.line
-        values = (
-            *(name, stamp, line.title, line.started_at, line.ended_at, line.wall_s, line.interrupted),
-            *(line.tool_version, line.host, line.baseline, line.unexpected, json.dumps(dict(line.counts)), line.fault),
-            *(line.state.value, line.accepted, line.missing, line.branch),
-        )
-        marks = ", ".join("?" * len(values))
-        run = self._db.execute(f"INSERT INTO runs VALUES (NULL, {marks})", tuple(map(_plain, values))).lastrowid  # noqa: S608
+        values = {field: getattr(line, field) for field in RUN_FIELDS}
+        values |= {"name": name, "counts": json.dumps(dict(line.counts))}
+        marks = ", ".join("?" * (1 + len(values)))
+        query = f"INSERT INTO runs(stamp, {RUN_COLUMNS}) VALUES ({marks})"  # noqa: S608
+        run = self._db.execute(query, tuple(map(_plain, (stamp, *values.values())))).lastrowid
         for cell in results.cells:
             self._remember_cell(run, line.started_at, cell)
 
@@ -218,26 +218,9 @@ def _plain(value: object) -> object:
 
 
 def _line(row: tuple[Any, ...]) -> RunLine:
-    name, title, started_at, ended_at, wall_s, interrupted, tool_version, host, baseline, unexpected, counts = row[:11]
-    fault, state, accepted, missing, branch = row[11:]
-    return RunLine(
-        name=name,
-        title=title,
-        started_at=started_at,
-        ended_at=ended_at,
-        wall_s=wall_s,
-        interrupted=bool(interrupted),
-        tool_version=tool_version,
-        host=host,
-        baseline=baseline,
-        unexpected=unexpected,
-        counts=json.loads(counts),
-        fault=fault,
-        state=RunState(state),
-        accepted=accepted,
-        missing=missing,
-        branch=branch,
-    )
+    values = dict(zip(RUN_FIELDS, row, strict=True))
+    made = {"interrupted": bool(values["interrupted"]), "counts": json.loads(values["counts"])}
+    return RunLine(**{**values, **made, "state": RunState(values["state"])})
 
 
 def _result(row: tuple[Any, ...]) -> CellResult:

@@ -115,18 +115,10 @@ def _in_gib(disk: Path, path: Path) -> None:
     pad(path, GIB)
 
 
-def _as_qcow2(disk: Maker) -> Maker:
-    return lambda source: qcow2(disk, source)
-
-
-def _as_gcp(disk: Maker) -> Maker:
-    return lambda source: gcp(disk, source)
-
-
-QCOW2_BIOS = Format("a disk as qcow2", {".qcow2": _as_qcow2(bios.disk)}, "bios", "disk")
-QCOW2_EFI = Format("a disk as qcow2", {"-efi.qcow2": _as_qcow2(efi.disk)}, "efi", "disk")
-GCP = Format("for Google Compute Engine", {".img.tar.gz": _as_gcp(bios.disk)}, "bios", "disk")
-GCP_EFI = Format("for Google Compute Engine", {"-efi.img.tar.gz": _as_gcp(efi.disk)}, "efi", "disk")
+QCOW2_BIOS = Format("a disk as qcow2", {".qcow2": partial(qcow2, bios.disk)}, "bios", "disk")
+QCOW2_EFI = Format("a disk as qcow2", {"-efi.qcow2": partial(qcow2, efi.disk)}, "efi", "disk")
+GCP = Format("for Google Compute Engine", {".img.tar.gz": partial(gcp, bios.disk)}, "bios", "disk")
+GCP_EFI = Format("for Google Compute Engine", {"-efi.img.tar.gz": partial(gcp, efi.disk)}, "efi", "disk")
 AWS = Format("for Amazon EC2: a disk of whole GiB", {".raw": aws}, "bios", "disk")
 VHD = Format("for Azure: a VHD of fixed size", {".vhd": partial(_vhd, subformat="fixed")}, "bios", "disk")
 DYNAMIC_VHD = Format("for Hyper-V: a VHD that grows", {".vhd": partial(_vhd, subformat="dynamic")}, "bios", "disk")

@@ -6,7 +6,7 @@ https://spdx.github.io/spdx-spec/v2.3
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from urllib.parse import quote
 
 from bootmatrix.assembly.formats.source import Source
@@ -26,7 +26,8 @@ def sbom(source: Source) -> bytes:
     images = list(source.assembly.images.values())
     owned = [_kernel(kernel, source), *(part for image in images for part in _image(image, source))]
     parts = {str(part["SPDXID"]): part for part, _ in owned}
-    relations = [(owner, "CONTAINS", part["SPDXID"]) for part, owner in owned]
+    contained = ((owner, "CONTAINS", part["SPDXID"]) for part, owner in owned)
+    relations = (("SPDXRef-DOCUMENT", "DESCRIBES", GUEST), *contained)
     guest = _package(GUEST, spec.name, kernel.release, source.id)
     document = {
         "spdxVersion": "SPDX-2.3",
@@ -36,13 +37,12 @@ def sbom(source: Source) -> bytes:
         "documentNamespace": f"urn:uuid:{source.uuid('sbom')}",
         "creationInfo": {"created": CREATED, "creators": ["Tool: bootmatrix"]},
         "packages": [guest, *parts.values()],
-        "relationships": [_relation(*one) for one in (("SPDXRef-DOCUMENT", "DESCRIBES", GUEST), *_once(relations))],
+        "relationships": [
+            {"spdxElementId": owner, "relationshipType": kind, "relatedSpdxElement": part}
+            for owner, kind, part in dict.fromkeys(relations)
+        ],
     }
     return (json.dumps(document, indent=1) + "\n").encode()
-
-
-def _once(relations: Iterable[tuple[object, str, object]]) -> Iterator[tuple[object, str, object]]:
-    yield from dict.fromkeys(relations)
 
 
 def _kernel(kernel: Kernel, source: Source) -> tuple[Json, str]:
@@ -93,7 +93,3 @@ def _deb_id(text: str, digest: str) -> str:
 
 def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "-", text)
-
-
-def _relation(owner: object, kind: str, part: object) -> Json:
-    return {"spdxElementId": owner, "relationshipType": kind, "relatedSpdxElement": part}

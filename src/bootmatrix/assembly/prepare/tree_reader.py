@@ -10,7 +10,7 @@ from bootmatrix.assembly.tree_limits import MAX_NODES
 from bootmatrix.errors import BuildError
 from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.inbound import fault_cause
-from bootmatrix.guest.records import FileBytes, RecordReader, RecordType, TreeRecord
+from bootmatrix.guest.records import RecordReader, RecordType, TreeRecord
 from bootmatrix.store.host_faults import host_faults
 
 DEVICES: dict[int, Kind] = {stat.S_IFCHR: "char", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo"}
@@ -40,9 +40,9 @@ class TreeReader:
         large; HostError if the disk is full.
         """
         for item in self._reader.feed(data):
-            if isinstance(item, FileBytes):
+            if isinstance(item, bytes):
                 with host_faults(self._path.parent):
-                    self._file.write(item.data)
+                    self._file.write(item)
             elif self._is_over:
                 raise AgentFault("a record after the last one")
             else:
