@@ -121,7 +121,7 @@ def test_a_run_whose_scheduler_is_killed_is_resumed(tmp_path: Path, cluster: Own
         process.send_signal(signal.SIGKILL)
     assert process.returncode == 3, output
     assert "the cluster's scheduler was lost" in output
-    assert "--resume" in output
+    assert f"--resume latest --executor dask --cluster {words[-1]}" in output
     before = loaded(tmp_path)
     assert 1 <= len(before.records) < CELLS
     assert before.interrupted

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shlex
 import shutil
 from collections import deque
 from collections.abc import AsyncIterator
@@ -233,11 +234,15 @@ class DaskExecutor:
         except FutureCancelledError as error:
             raise HostError(
                 f"the cluster's scheduler was lost: {error.reason}",
-                "The run can be taken up: bootmatrix matrix --resume latest",
+                f"To finish it: bootmatrix matrix --resume latest --executor dask{self._cluster_option}",
             ) from error
         finally:
             ending.cancel()
             future.release()
+
+    @property
+    def _cluster_option(self) -> str:
+        return f" --cluster {shlex.quote(self._settings.cluster)}" if self._settings.cluster else ""
 
     def _no_host(self, reason: str) -> Judgement:
         reason = f"no host can run it: {reason}"
