@@ -11,6 +11,7 @@ from archive_client import Opener, kernel_source
 from bootmatrix.assembly.assemble import build
 from bootmatrix.assembly.initrd import cache, cpio
 from bootmatrix.assembly.initrd.memory import check_memory
+from bootmatrix.assembly.initrd.own_init import PROTOCOL
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.merge import load_spec
 from guests import artefact, make_bootable, make_machine
@@ -106,6 +107,15 @@ onboot: [{{name: first, image: "@pkg:./images/mine", annotations: {{bootmatrix.n
     assert not kitchen.build(spec.format("guest"), kernel).outbound
     with pytest.raises(BuildError, match="an unreproducible input"):
         kitchen.build(spec.format("outbound"), kernel)
+
+
+def test_a_profile_starts_no_other_init(kitchen: Kitchen) -> None:
+    kitchen.recipe("mine", files=INIT, cmd=["/bin/x"], labels={PROTOCOL: "2"})
+    (kitchen.folder / "spec.yml").write_text(SPEC.format(which="a"))
+    profile, kernel = PROFILES["x86_64"], kitchen.kernel()
+    machine = profile.machines["q35"].model_copy(update={"cmdline": ("panic=-1", "rdinit=/srv/x")})
+    with pytest.raises(BuildError, match="the profile's cmdline of q35: 'rdinit=/srv/x' would start another program"):
+        build(load_spec(kitchen.folder / "spec.yml"), profile, machine, kernel, kitchen.builder)
 
 
 @pytest.mark.parametrize(("path", "fault"), [("x", "not the absolute path"), (f"/{'x' * 400}", "more than 400 bytes")])

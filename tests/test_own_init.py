@@ -238,13 +238,15 @@ def test_no_annotation_speaks_to_the_runtime(tmp_path: Path) -> None:
         "sysctl.kernel.core_pattern=|/containers/onboot/000-a/lower/x",
         "sysctl/kernel/modprobe=/x",
         "drbd.usermode-helper=/containers/onboot/000-a/lower/x",
+        "initrdmem=0x10000000,4096",
+        "x\u00e0rdinit=/srv/x",  # in UTF-8 C3 A0, and A0 is a blank to Linux
     ],
 )
 def test_the_command_line_starts_no_other_init(tmp_path: Path, word: str) -> None:
     path = tmp_path / "spec.yml"
-    path.write_text(f"kernel: {{cmdline: 'quiet {word}'}}\ninit: [i]")
+    path.write_text(f"kernel: {{cmdline: 'quiet {word}'}}\ninit: [i]", encoding="utf-8")
     with pytest.raises(BuildError, match=r"kernel\.cmdline: "):
-        check_cmdline(load_spec(path))
+        check_cmdline(load_spec(path).kernel.cmdline, "kernel.cmdline")
 
 
 def test_other_words_are_the_kernels(tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_other_words_are_the_kernels(tmp_path: Path) -> None:
     path.write_text(
         "kernel: {cmdline: 'console=ttyS0 page_poison=1 sysctl.kernel.sysrq=1 initcall_debug nomodeset'}\ninit: [i]"
     )
-    check_cmdline(load_spec(path))
+    check_cmdline(load_spec(path).kernel.cmdline, "kernel.cmdline")
 
 
 @pytest.mark.parametrize("source", ["/proc/1/root", "/proc/self/cwd", "//proc/./1/root/proc"])

@@ -22,6 +22,7 @@ from bootmatrix.assembly.initrd.bundle_spec import (
 from bootmatrix.assembly.initrd.cache import FORMAT, Segment, join, segment
 from bootmatrix.assembly.initrd.cpio import write_cpio
 from bootmatrix.assembly.initrd.memory import check_memory
+from bootmatrix.assembly.initrd.own_init import check_cmdline
 from bootmatrix.assembly.initrd.privileges import MAKE_DEVICES, capability_names
 from bootmatrix.assembly.initrd.segments import every_module_segment, for_kernel, module_segment, modules_key
 from bootmatrix.assembly.kernel.options import Purpose, is_built_in, missing_options
@@ -102,6 +103,8 @@ def gather(  # noqa: PLR0913, PLR0917
     """
     user = gather_userland(spec, profile, builder, images)
     bundles, init = user.bundles, user.init
+    if user.reports:
+        check_cmdline(" ".join(machine.cmdline), f"the profile's cmdline of {machine.machine}")
     if first_process(bundles) and machine.result != "virtio-serial":
         raise BuildError(
             f"a service is to be the guest's first process ({PID1}), which takes the console: init needs a port, and "

@@ -108,7 +108,7 @@ def gather_userland(
     userland = Userland(spec, profile, builder, images, place(spec, images))
     check_programs(userland.bundles, profile, builder)
     if userland.reports:
-        check_cmdline(spec)
+        check_cmdline(spec.kernel.cmdline, "kernel.cmdline")
         check_labels(userland.bundles)
     return userland
 

@@ -10,7 +10,7 @@ from bootmatrix.assembly.initrd.privileges import powers
 from bootmatrix.assembly.initrd.world import is_within, named_paths
 from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.errors import BuildError
-from bootmatrix.model import Spec, StoredImage
+from bootmatrix.model import StoredImage
 from bootmatrix.store import Store
 
 PROTOCOL = "bootmatrix.protocol"
@@ -26,12 +26,14 @@ DAEMON_STATE = "/var/lib/containerd"
 """Folder of the known daemon's containers, some of which it starts by itself."""
 LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
 STEERING = re.compile(
-    r"noinitrd$|(init|rdinit|initrd|ENV|PATH|GLIBC_TUNABLES|BOOTMATRIX)=|LD_|_LIBCONTAINER_|bootmatrix[._]"
+    r"noinitrd$|(init|rdinit|initrd|initrdmem|ENV|PATH|GLIBC_TUNABLES|BOOTMATRIX)=|LD_|_LIBCONTAINER_|bootmatrix[._]"
     r"|sysctl[./](kernel[./](core_pattern|modprobe|hotplug|poweroff_cmd)|fs[./]ocfs2[./]nm[./]hb_ctl_path)="
     r"|(drbd\.usermode[_-]helper|uvesafb\.v86d|nfs\.cache[_-]getent|nfsd\.cltrack[_-]prog|TOMOYO[_-](loader|trigger))="
 )
 """Kernel parameters (Documentation/admin-guide), and those that it does not know: init has these in its environment.
 The last ones name programs that the kernel starts beside init."""
+SPACES = re.compile(r'[\s"]+')
+"""Of bytes, as Linux sees them: to it A0 is a blank, also as a part of another letter (lib/ctype.c)."""
 PROGRAM_FOLDERS = ("bin", "sbin", "usr/bin", "usr/sbin")
 LIBRARY_FOLDERS = ("lib", "lib32", "lib64", "libx32", "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32")
 ROOT_LINKS = {*PROGRAM_FOLDERS, *LIBRARY_FOLDERS}
@@ -142,14 +144,15 @@ def _check_precedence(tree: Tree, trees: Sequence[tuple[StoredImage, Tree]]) -> 
                 raise BuildError(f"the init image {image.reference} brings /{path} before /{shadowed}", HINT)
 
 
-def check_cmdline(spec: Spec) -> None:
+def check_cmdline(words: str, place: str) -> None:
     """Refuse kernel parameters that start another init, or configure init.
 
-    Raises BuildError if the command line has one.
+    Raises BuildError if the command line, of a place such as `kernel.cmdline`, has one.
     """
-    word = next((word for word in spec.kernel.cmdline.replace('"', " ").split() if STEERING.match(word)), None)
+    parameters = SPACES.split(words.encode("utf-8", "replace").decode("latin-1"))
+    word = next((word for word in parameters if STEERING.match(word)), None)
     if word is not None:
-        reason = f"kernel.cmdline: {word[:80]!r} would start another program, or configure bootmatrix's init"
+        reason = f"{place}: {word[:80]!r} would start another program, or configure bootmatrix's init"
         raise BuildError(reason, HINT)
 
 
