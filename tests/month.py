@@ -2,9 +2,9 @@
 
     python tests/month.py FOLDER [SEED]
 
-With a seed each night has one of FAULTS by chance. FOLDER/reports is a disk of its own, which is full some nights.
-The command line is the real one. Its executor is a plug-in of this file's: instead of booting, it returns the records
-that the night's story says, each with evidence that bears its verdict out.
+With a seed each night has one of FAULTS by chance, unless it finishes the night before. FOLDER/reports is a disk of its
+own, which is full some nights. The command line is the real one. Its executor is a plug-in of this file's: instead of
+booting, it returns the records that the night's story says, each with evidence that bears its verdict out.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ PLUGIN = "[bootmatrix.executors]\nstory = __main__:open_executor\n"
 ROOT = Path(__file__).parents[1]
 NOTHING: Mapping[str, tuple[Verdict, str]] = MappingProxyType({})
 WORDS = ("--executor", "story", "--fail-on", "regression")
+NIGHT = ("matrix", "shop.matrix.yml", "--resume-or-start", *WORDS)
 LEFT_BYTES = 456 << 10
 story: dict[str, tuple[Verdict, str]] = {}
 """Verdicts of tonight's cells, by id; others pass. The verdict `skip` stands for an interruption there, by SIGKILL if
@@ -137,7 +138,7 @@ class Month:
         self.at(day, 2)
         story.clear()
         story.update(tonight)
-        self.say("matrix", "shop.matrix.yml", *WORDS)
+        self.say(*NIGHT)
         if is_looked_at:
             self.morning()
 
@@ -147,6 +148,7 @@ class Month:
         self.say("runs", "-n", "1")
         self.say("report", "latest", "--fail-on", "regression", "--format", "openmetrics", "--output", "metrics.prom")
         self.told[-1]["metrics"] = (self.folder / "metrics.prom").read_text(encoding="utf-8")
+        self.say("history", "shop/*/7.2")
         self.say("compare", "latest", "--fail-on", "regression")
         index = self.folder / "reports/index.html"
         self.told[-1]["index"] = index.read_text(encoding="utf-8") if index.exists() else ""
@@ -160,10 +162,12 @@ MIRROR = {X61: (Verdict.INFRA_ERROR, "the mirror does not answer")}
 KILLED = {A72: (Verdict.SKIP, "killed")}
 FAULTS = {
     "none": NOTHING, "refund": REFUND, "panic": PANIC, "interrupted": INTERRUPTED, "mirror": MIRROR, "killed": KILLED,
-    "full disk": NOTHING, "damaged": NOTHING, "other format": NOTHING, "future": NOTHING, "index": NOTHING,
-    "prune": NOTHING,
+    "full disk": NOTHING, "damaged": NOTHING, "other format": NOTHING, "future": NOTHING,
+    "index, mended unseen": NOTHING, "prune": NOTHING,
 }  # fmt: skip
 """Verdicts of a night with this fault."""
+UNFINISHED = {"interrupted", "killed", "full disk"}
+"""Faults after which the next night only finishes the run."""
 
 
 def first_half(month: Month) -> None:
@@ -217,7 +221,7 @@ def second_half(month: Month) -> None:
     month.night(21)
     damage(month, "future")
     month.morning()
-    damage(month, "index")
+    damage(month, "index, mended unseen")
     month.night(22)
     for day in (23, 24):
         month.night(day, PANIC)
@@ -235,25 +239,25 @@ def second_half(month: Month) -> None:
 
 def damage(month: Month, fault: str) -> None:
     """Do to the newest run, or to what is kept beside it, what a fault is called by."""
-    newest, later = month.newest, month.folder / "reports/2027-01-01T02-00-00Z-shop"
+    newest, later = month.newest, month.folder / f"reports/2027-01-{month.day:02}T02-00-00Z-shop"
     if fault == "damaged":
         change(newest / "run.json", lambda text: text[:-300])
     elif fault == "other format":
         change(newest / "run.json", lambda text: text.replace('"format": 2', '"format": 99', 1))
-    elif fault == "future" and not later.exists():
+    elif fault == "future":
         shutil.copytree(newest, later)
         change(later / "run.json", lambda text: text.replace(newest.name, later.name).replace("2026-03", "2027-01"))
-    elif fault == "index":
+    elif fault.startswith("index"):
         (month.folder / "reports/.index.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 4000)
     elif fault == "prune":
         month.say("prune", "--keep", "5", "--unreadable")
 
 
 def at_random(month: Month, seed: str) -> None:
-    """Thirty nights, with a fault each by chance; the first one has none."""
-    chance = random.Random(seed)
+    """Thirty nights, with a fault each by chance; the first one has none, and those that finish another."""
+    chance, fault = random.Random(seed), ""
     for day in range(1, 31):
-        fault = chance.choice(list(FAULTS)) if day > 1 else "none"
+        fault = "none" if day == 1 or fault in UNFINISHED else chance.choice(list(FAULTS))
         child = os.fork() if fault == "killed" else 0
         if not child:
             with filled(month.folder / "reports") if fault == "full disk" else nullcontext():

@@ -180,18 +180,18 @@ def test_since_when_a_cell_fails(words: str, since: str | None) -> None:
 )
 def test_flips(words: str, inputs: str, flips: int, unprovoked: int, flaky: bool) -> None:
     found = history(words, inputs)
-    assert (found.flips, found.unprovoked_flips, found.is_flaky) == (flips, unprovoked, flaky)
+    assert (found.flips, found.unprovoked_flips, found.is_flapping) == (flips, unprovoked, flaky)
 
 
 def test_unknown_inputs_are_never_the_same() -> None:
     known = [replace(one, inputs="") for one in past("pf")]
-    assert not history_of(CELL.id, result_of(PASS, "").key, known).is_flaky
+    assert not history_of(CELL.id, result_of(PASS, "").key, known).is_flapping
 
 
-def test_a_flaky_cell_that_fails_is_flaky_and_a_regression_nonetheless() -> None:
+def test_a_flaky_cell_that_fails_is_flapping_and_a_regression_nonetheless() -> None:
     flaky = history("pfp", "aaa")
-    assert (change(PASS, FAIL, flaky).kind, change(PASS, FAIL, flaky).is_regression) == (ChangeKind.FLAKY, True)
-    assert (change(FAIL, PASS, flaky).kind, change(FAIL, PASS, flaky).is_regression) == (ChangeKind.FLAKY, False)
+    assert (change(PASS, FAIL, flaky).kind, change(PASS, FAIL, flaky).is_regression) == (ChangeKind.FLAPPING, True)
+    assert (change(FAIL, PASS, flaky).kind, change(FAIL, PASS, flaky).is_regression) == (ChangeKind.FLAPPING, False)
     assert change(PASS, PASS, flaky).kind is ChangeKind.UNCHANGED
 
 

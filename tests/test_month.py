@@ -142,7 +142,9 @@ def test_an_interrupted_night_is_no_result_and_can_be_finished(mornings: Days) -
     assert "no regressions so far since" in stopped.said["compare"]
     assert "3 not tested, 1 unchanged" in stopped.said["compare"]
     assert "gone" not in stopped.said["compare"]
-    assert headline(stopped).endswith("1 as expected, interrupted")
+    assert headline(stopped).endswith("1 as expected, 3 not tested, interrupted: SIGINT")
+    assert "v-none" in stopped.index
+    assert "note: the newest run, 2026-03-16T02-00-00Z-shop, is interrupted" in stopped.said["history"]
     done = mornings(16)
     assert (done.status["matrix"], done.status["compare"]) == (0, 0)
     assert headline(done).endswith("4 as expected")
@@ -155,7 +157,7 @@ def test_a_full_disk_costs_no_result_and_is_no_green_night(mornings: Days) -> No
     hint = "Free some space on its disk, then: bootmatrix matrix --resume reports/2026-03-27T02-00-00Z-shop"
     assert hint in full.said["matrix"]
     assert full.metric('good{title="shop"}') == 0
-    assert full.said["runs"].splitlines()[1].endswith("as expected, interrupted")
+    assert full.said["runs"].splitlines()[1].endswith(" not tested, interrupted: disk full")
     done = mornings(27)
     assert (done.status["matrix"], done.status["compare"]) == (0, 0)
     assert headline(done).endswith("27 Mar 2026, 02:00 UTC: 4 as expected")
@@ -168,6 +170,7 @@ def test_a_run_that_cannot_be_read_is_no_green_night(mornings: Days, day: int, s
     assert (found.status["report"], found.status["compare"]) == (2, 2)
     assert f"2026-03-{day}T02-00-00Z-shop" in found.said["compare"]
     assert f"  {state}: run.json: " in found.said["runs"]
+    assert f"-{day}T02-00-00Z-shop, is {state}" in found.said["history"]
     assert found.metric(f'state{{state="{state}",title="shop"}}') == 1
     assert found.metric('good{title="shop"}') == 0
     assert f": {state}: " in headline(found)
@@ -179,6 +182,7 @@ def test_a_fault_of_the_infrastructure_is_neither_green_nor_a_regression(morning
     assert (fault.status["matrix"], fault.status["compare"]) == (3, 3)
     assert "1 no verdict" in fault.said["compare"]
     assert fault.metric('regressions{title="shop"}') == 0
+    assert "no verdict since 19 Mar 2026, 02:00 (infra-error); before: passes" in fault.said["history"]
     assert fault.metric('good{title="shop"}') == 0
 
 
@@ -186,8 +190,9 @@ def test_a_run_of_the_future_and_a_damaged_index_change_nothing(mornings: Days) 
     for day in (21, 22, 30):
         lines = mornings(day).said["runs"].splitlines()
         assert lines[1].startswith(f"2026-03-{day}T02-00-00Z-shop")
-        assert lines[2].startswith("2027-01-01T02-00-00Z-shop") and "dated in the future" in lines[2]
-        assert "1 Jan 2027" not in mornings(day).index.partition("Runs</h2>")[0]
+        assert lines[2].startswith("2027-01-21T02-00-00Z-shop") and "dated in the future" in lines[2]
+        assert "2027" not in mornings(day).said["history"]
+        assert "21 Jan 2027" not in mornings(day).index.partition("Runs</h2>")[0]
         assert headline(mornings(day)).startswith(f"Newest: shop, {day} Mar 2026, 02:00 UTC: 4 as expected")
     assert "1 regression since 2026-03-22T02-00-00Z-shop" in mornings(24).said["compare"]
 
@@ -208,9 +213,9 @@ SEEN = {
     "refund": (1, 1, "1 of 4 not as expected"),
     "panic": (1, 1, "1 of 4 not as expected"),
     "mirror": (3, 3, "1 of 4 not as expected"),
-    "interrupted": (130, 130, "as expected, interrupted"),
-    "killed": (None, 130, "as expected, interrupted"),
-    "full disk": (3, 130, "as expected, interrupted"),
+    "interrupted": (130, 130, "not tested, interrupted: SIGINT"),
+    "killed": (None, 130, "not tested, interrupted: killed"),
+    "full disk": (3, 130, "not tested, interrupted: disk full"),
     "damaged": (0, 2, "damaged: run.json: "),
     "other format": (0, 2, "other format: run.json: "),
 }
@@ -222,7 +227,7 @@ SEEN = {
 def test_each_morning_tells_the_fault_of_the_night(tmp_path: Path, seed: str) -> None:
     """Thirty nights, a fault by chance in each."""
     entries: list[dict[str, Any]] = []
-    days = 0
+    days, began, is_unfinished = 0, 0, False
     for entry in play(tmp_path, seed):
         entries.append(entry)
         if "fault" not in entry:
@@ -233,9 +238,11 @@ def test_each_morning_tells_the_fault_of_the_night(tmp_path: Path, seed: str) ->
         if night is not None:
             assert said["matrix"]["status"] == night, words
         assert (said["report"]["status"], said["compare"]["status"]) == (morning, morning), words
+        began = began if is_unfinished else entry["day"]
+        is_unfinished = "interrupted" in state
         newest = said["runs"]["said"].splitlines()[1]
-        assert newest.startswith(f"2026-03-{entry['day']:02}T") and state in newest, words
-        assert f"{entry['day']} Mar 2026" in headline(Morning({}, {}, "", entry["index"])), words
+        assert newest.startswith(f"2026-03-{began:02}T") and state in newest, words
+        assert f"{began} Mar 2026" in headline(Morning({}, {}, "", entry["index"])), words
         metrics = Morning({}, {}, next(seen["metrics"] for seen in entries if "metrics" in seen), "")
         assert metrics.metric('good{title="shop"}') == (morning == 0), words
         assert said.get("prune", {"status": 0})["status"] == 0, words

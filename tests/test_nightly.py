@@ -63,16 +63,33 @@ def test_nights_and_mornings(stage: Stage) -> None:
 
 
 def test_an_interrupted_night_is_finished(stage: Stage) -> None:
-    (stage.folder / "late.matrix.yml").write_text('specs: [fake.yml]\narch: [fake/lingers]\nkernel: ["6.1"]\n')
+    """By the next night of the same matrix, whatever ran between; a changed matrix is started anew."""
+    late = stage.folder / "late.matrix.yml"
+    late.write_text('specs: [fake.yml]\narch: [fake/lingers]\nkernel: ["6.1"]\n')
     done = stage.run("matrix", "late.matrix.yml", "--deadline", "1s")
     assert done.returncode == 130, done.stdout + done.stderr
-    assert "the deadline of 1.0 s is over" in done.stdout
+    assert "interrupted, deadline of 1.0 s: stopping all guests" in done.stdout
     assert "To finish it: bootmatrix matrix --resume " in done.stdout
-    assert ", interrupted" in stage.run("runs", "-n", "1").stdout
+    runs = stage.run("runs", "-n", "1").stdout
+    assert ", 1 not tested, interrupted: deadline of 1.0 s" in runs
     stage.go.touch()
-    again = night(stage)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "1 as expected" in stage.run("runs", "-n", "1").stdout
+    before = len(list(stage.reports.glob("*Z-*")))
+    other = night(stage)
+    assert other.returncode == 0, other.stdout + other.stderr
+    assert ", interrupted" in stage.run("runs", "--title", "late").stdout
+    stage.go.unlink()
+    assert stage.run("matrix", stage.matrix("lingers"), "--deadline", "1s").returncode == 130
+    stage.go.touch()
+    stage.run_program("./nightly.sh", "late.matrix.yml")
+    assert "1 as expected" in stage.run("runs", "--title", "late").stdout
+    assert len(list(stage.reports.glob("*Z-*"))) == before + 2
+    stage.matrix("lingers", more="retries: 1\n")
+    changed = night(stage)
+    assert "have changed since it began" in changed.stdout
+    assert len(list(stage.reports.glob("*Z-*"))) == before + 3
+    metrics = (stage.folder / "bootmatrix-night.prom").read_text()
+    assert re.search(r'^bootmatrix_night_start_time_seconds.matrix="all.matrix.yml". \d{10}$', metrics, re.MULTILINE)
+    assert 'bootmatrix_night_exit_status{matrix="all.matrix.yml"} 0\n' in metrics
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("serve ")])
@@ -145,6 +162,8 @@ def test_the_alert_rules(tmp_path: Path) -> None:
         "BootmatrixRegression": [('bootmatrix_run_regressions{title="m"}', "2")],
         "BootmatrixUnusableRun": [('bootmatrix_run_state{title="m",state="damaged"}', "1")],
         "BootmatrixInterrupted": [('bootmatrix_run_state{title="m",state="interrupted"}', "1")],
+        "BootmatrixNoNight": [('bootmatrix_night_start_time_seconds{matrix="m"}', "-100000")],
+        "BootmatrixNightFailed": [('bootmatrix_night_exit_status{matrix="m"}', "3")],
         "BootmatrixNoRun": [('bootmatrix_run_start_time_seconds{title="m"}', "-200000")],
         "BootmatrixNotGood": [
             ('bootmatrix_run_good{title="m"}', "0"),
@@ -159,7 +178,11 @@ def test_the_alert_rules(tmp_path: Path) -> None:
             ('bootmatrix_run_state{title="m",state="finished"}', "1"),
             ('bootmatrix_run_state{title="m",state="damaged"}', "0"),
             ('bootmatrix_run_regressions{title="m"}', "0"),
-            ('bootmatrix_run_start_time_seconds{title="m"}', "0"),
+            ('bootmatrix_run_start_time_seconds{title="resumed"}', "-200000"),
+            ('bootmatrix_run_end_time_seconds{title="resumed"}', "-100000"),
+            ('bootmatrix_night_start_time_seconds{matrix="m"}', "-90000"),
+            ('bootmatrix_night_exit_status{matrix="m"}', "1"),
+            ('bootmatrix_night_exit_status{matrix="stopped"}', "130"),
         ],
     }
     names = [name for name in cases if name]

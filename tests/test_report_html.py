@@ -111,11 +111,13 @@ def hostile_past(run: Run, text: str) -> Past:
     for record in run.records:
         key = CellKey(record.cell.spec_name, record.cell.arch, record.cell.machine, record.cell.kernel, "cold")
         past = tuple(PastVerdict(text, text, text, Standing.BAD, 1.0) for _ in range(3))
-        histories[record.cell.id] = CellHistory(record.cell.id, key, past, failing_since=past[0], is_flaky=True)
+        histories[record.cell.id] = CellHistory(record.cell.id, key, past, failing_since=past[0], is_flapping=True)
         inputs = (InputChange(text, text, None, Input(text, text, text)),)
         subs = (SubChange(text, text, text),)
         changes.append(
-            CellChange(record.cell.id, "cold", ChangeKind.FLAKY, text, text, note=text, subresults=subs, inputs=inputs)
+            CellChange(
+                record.cell.id, "cold", ChangeKind.FLAPPING, text, text, note=text, subresults=subs, inputs=inputs
+            )
         )
     return Past(Comparison(run.name, text, text, tuple(changes)), histories)
 

@@ -1,21 +1,21 @@
 #!/bin/sh
-# One night: finish an interrupted run, or start a new one; then metrics, and room for the next night.
+# One night: finish this matrix's interrupted run, or start a new one; then metrics, and room for the next night.
 set -u
 matrix=${1:-nightly.matrix.yml}
 metrics=${METRICS:-bootmatrix.prom}
+night=${NIGHT_METRICS:-bootmatrix-night.prom}
 
-# The first line is the newest run; those with a date in the future come last.
-if bootmatrix runs -n 1 | head -n 1 | grep -q ', interrupted'; then
-    bootmatrix matrix --resume latest --fail-on regression --deadline 6h
-    status=$?
-    [ "$status" -ne 2 ] || set -- start
-else
-    set -- start
-fi
-if [ "${1:-}" = start ]; then
-    bootmatrix matrix "$matrix" --fail-on regression --deadline 6h
-    status=$?
-fi
+# The night itself, for the alerts: one that cannot start leaves no run. Written whole or not at all, like $metrics.
+tell() {
+    printf 'bootmatrix_night_%s{matrix="'"$matrix"'"} %s\n' start_time_seconds "$began" "$@" > "$night.new" &&
+        mv "$night.new" "$night"
+}
+
+began=$(date +%s)
+tell
+bootmatrix matrix "$matrix" --resume-or-start --fail-on regression --deadline 6h
+status=$?
+tell exit_status "$status"
 bootmatrix report latest --fail-on regression --format openmetrics --output "$metrics"
 bootmatrix prune --keep 60
 exit "$status"

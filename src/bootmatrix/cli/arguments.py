@@ -135,7 +135,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         ),
         details(
             "--budget TIME",
-            "run the most valuable cells within this time, such as 15m: new, recently failed, flaky, changed, "
+            "run the most valuable cells within this time, such as 15m: new, recently failed, flapping, changed, "
             "least recently run",
             default="",
         ),

@@ -41,9 +41,9 @@ def _search_archive(args: argparse.Namespace) -> tuple[Bisection, Path, bool]:
     args.is_kept = True
     with open_screen(Plan(cells=search.cells)) as screen:
         with open_bisection(workspace, search, screen, args.jobs) as opened:
-            finished = anyio.run(until_signal, opened.execute, screen.note)
-        page = opened.finish(interrupted=not finished)
-    return search.state, page, finished
+            stopped = anyio.run(until_signal, opened.execute, screen.note)
+        page = opened.finish(interrupted=bool(stopped))
+    return search.state, page, not stopped
 
 
 def _search_tree(args: argparse.Namespace) -> tuple[Bisection, Path, bool]:
@@ -60,9 +60,9 @@ def _search_tree(args: argparse.Namespace) -> tuple[Bisection, Path, bool]:
         open_screen(Plan(cells=())) as screen,
         open_tree_bisection(options.workspace(args), question, screen, args.jobs) as opened,
     ):
-        finished = anyio.run(until_signal, opened.execute, screen.note)
-        page = opened.finish(interrupted=not finished)
-        return opened.state, page, finished
+        stopped = anyio.run(until_signal, opened.execute, screen.note)
+        page = opened.finish(interrupted=bool(stopped))
+        return opened.state, page, not stopped
 
 
 def _end(state: Bisection, page: Path, finished: bool) -> int:

@@ -39,6 +39,7 @@ exit status:
   2    bad input or usage, or nothing was tested
   3    only our own or infrastructure's errors: build-error, infra-error
   130  interrupted
+  137  killed, such as for want of memory
 """
 
 

@@ -17,13 +17,17 @@ from bootmatrix.cli.progress import open_screen
 from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.cli.signals import until_signal
 from bootmatrix.errors import HostError, InputError
+from bootmatrix.history.index import ask
+from bootmatrix.history.reference import now, with_life
+from bootmatrix.history.values import RunState
 from bootmatrix.load.cluster import load_cluster
 from bootmatrix.model import LOCAL, Run
 from bootmatrix.model.durations import duration_s
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.guest_holder import DEFAULT_KEEP_S, GuestHolder
-from bootmatrix.workspace.planned_run import PlannedRun, resume_command
-from bootmatrix.workspace.run import UNDER_WAY_S, OpenRun, open_run
+from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged, resume_command
+from bootmatrix.workspace.run import UNDER_WAY_S, OpenRun, open_run, request_of
+from bootmatrix.workspace.workspace import Workspace
 
 BRANCH_VARIABLES = ("BOOTMATRIX_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "BRANCH_NAME")
 """Environment variables with the branch under test: ours, GitHub's, GitLab's, Jenkins's."""
@@ -45,7 +49,30 @@ def run(args: argparse.Namespace) -> int:
     selection = replace(options.selection(args), needs_qemu=is_local, boards=boards)
     planned = workspace.plan(*args.files, selection=selection)
     options.print_notes(planned.plan)
-    return run_planned(args, planned)
+    rest = _rest_of_newest(workspace, planned, _run_options(args)) if args.resume_or_start else None
+    return run_planned(args, rest or planned)
+
+
+def _rest_of_newest(workspace: Workspace, planned: PlannedRun, chosen: RunOptions) -> PlannedRun | None:
+    """Plan the rest of the newest run of the same matrix.
+
+    None if it was not interrupted, or anything has changed since it began.
+    """
+    newest = ask(planned.reports, lambda rows: rows.runs(planned.title, limit=1, until=now()))
+    lines = [with_life(line, planned.reports) for line in newest]
+    if not lines or lines[0].state is not RunState.INTERRUPTED:
+        return None
+    folder = planned.reports / lines[0].name
+    try:
+        resumed, request = workspace.resume(folder), request_of(planned, chosen)
+        if resumed.before:
+            check_unchanged(resumed.before, request)
+            if resumed.before.order != request:
+                raise InputError(f"{folder}: the matrix, or the options, have changed since it began")
+    except InputError as error:
+        say(f"starting a new run: {error}")
+        return None
+    return resumed
 
 
 def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[Run, Path], None] | None = None) -> int:
@@ -53,8 +80,34 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
 
     `show` prints more of the run and its folder.
     """
-    keep_s = hold_s(args)
-    chosen = RunOptions(
+    keep_s, chosen = hold_s(args), _run_options(args)
+    services = notifier(args)
+    args.is_kept = True
+    with ExitStack() as stack:
+        screen = stack.enter_context(open_screen(planned.plan))
+        chosen = replace(chosen, hold=GuestHolder(keep_s, screen.note).hold) if keep_s else chosen
+        opened = stack.enter_context(open_run(planned, chosen, screen))
+        screen.begin(opened.writer.path)
+        fault, stopped = None, ""
+        try:
+            stopped = anyio.run(until_signal, partial(_execute, opened, planned.reports), screen.note, args.deadline)
+        except HostError as error:
+            fault = error
+        done = opened.finish(interrupted=bool(stopped or fault), interruption=stopped)
+        screen.finish(done.run, done.folder)
+    update_index(planned.reports)
+    if lost := fault or done.fault:
+        raise lost
+    if done.run.interrupted:
+        say(f"To finish it: {resume_command(done.folder, done.run.order)}")
+    tell_run(services, done.run, done.folder, done.past)
+    if show:
+        show(done.run, done.folder)
+    return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
+
+
+def _run_options(args: argparse.Namespace) -> RunOptions:
+    return RunOptions(
         jobs=args.jobs,
         dump=args.dump,
         explain_hang=args.explain_hang,
@@ -66,29 +119,6 @@ def run_planned(args: argparse.Namespace, planned: PlannedRun, show: Callable[[R
         branch=args.branch or next(filter(None, map(os.environ.get, BRANCH_VARIABLES)), "") or "",
         commit=options.commit_under_test(),
     )
-    services = notifier(args)
-    args.is_kept = True
-    with ExitStack() as stack:
-        screen = stack.enter_context(open_screen(planned.plan))
-        chosen = replace(chosen, hold=GuestHolder(keep_s, screen.note).hold) if keep_s else chosen
-        opened = stack.enter_context(open_run(planned, chosen, screen))
-        screen.begin(opened.writer.path)
-        fault = None
-        try:
-            finished = anyio.run(until_signal, partial(_execute, opened, planned.reports), screen.note, args.deadline)
-        except HostError as error:
-            finished, fault = False, error
-        done = opened.finish(interrupted=not finished)
-        screen.finish(done.run, done.folder)
-    update_index(planned.reports)
-    if lost := fault or done.fault:
-        raise lost
-    if done.run.interrupted:
-        say(f"To finish it: {resume_command(done.folder, done.run.order)}")
-    tell_run(services, done.run, done.folder, done.past)
-    if show:
-        show(done.run, done.folder)
-    return end_run(done.run, done.past.comparison, regressions_only=chosen.regressions)
 
 
 async def _execute(opened: OpenRun, reports: Path) -> None:

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         removed, failed = _remove(reports, doomed)
     _say_unusable(lines, staying)
     say(f"{len(removed)} {'to remove' if args.dry_run else 'removed'}, {len(lines) - len(removed)} kept")
-    if removed and not args.dry_run:
+    if not args.dry_run:
         _write_index(reports)
     return OUR_FAULT if failed else EXPECTED
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from types import FrameType
 
 from bootmatrix.errors import innermost
@@ -26,16 +25,16 @@ class _Interruption:
     def __init__(self) -> None:
         self.is_handled = False
         self.first_s: float | None = None
-        self.listener: Callable[[], object] | None = None
+        self.listener: Callable[[str], object] | None = None
 
-    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
         now_s = time.monotonic()
         if self.first_s is not None and now_s < self.first_s + AGAIN_S:
             return
         if self.first_s is None:
             self.first_s = now_s
             if self.listener:
-                self.listener()
+                self.listener(signal.Signals(number).name)
                 return
         raise KeyboardInterrupt
 
@@ -94,37 +93,38 @@ def leave_in_time(status: int) -> None:
 
 async def until_signal(
     work: Callable[[], Awaitable[None]], note: Callable[[str], None], deadline_s: float | None = None
-) -> bool:
-    """Do work and return whether it finished.
+) -> str:
+    """Do work and return why it was stopped; empty if it finished.
 
-    The first signal, or the deadline, stops all guests and keeps the finished results.
+    The reason is such as `SIGTERM`, or `deadline of 6 h 00 min`. The first signal, or the deadline, stops all guests
+    and keeps the finished results.
     """
     from asyncio import get_running_loop  # slow, and not needed by commands that boot nothing
 
     import anyio
 
-    finished = False
+    finished, reasons = False, list[str]()
     asked = anyio.Event()
     loop = get_running_loop()
+
+    def stop(reason: str) -> None:
+        reasons.append(reason)
+        asked.set()
+
     try:
         async with anyio.create_task_group() as tasks:
 
-            async def stop_on_signal() -> None:
+            async def stop_when_asked() -> None:
                 await asked.wait()
-                note("interrupted: stopping all guests")
-                tasks.cancel_scope.cancel()
-
-            async def stop_at_deadline(seconds: float) -> None:
-                await anyio.sleep(seconds)
-                note(f"the deadline of {duration(seconds)} is over: stopping all guests")
+                note(f"interrupted, {reasons[0]}: stopping all guests")
                 tasks.cancel_scope.cancel()
 
             with handled_signals():
-                _INTERRUPTION.listener = partial(loop.call_soon_threadsafe, asked.set)
+                _INTERRUPTION.listener = lambda name: loop.call_soon_threadsafe(stop, name)
                 try:
-                    tasks.start_soon(stop_on_signal)
+                    tasks.start_soon(stop_when_asked)
                     if deadline_s is not None:
-                        tasks.start_soon(stop_at_deadline, deadline_s)
+                        loop.call_later(deadline_s, stop, f"deadline of {duration(deadline_s)}")
                     await work()
                     finished = True
                     tasks.cancel_scope.cancel()
@@ -133,4 +133,4 @@ async def until_signal(
     except BaseExceptionGroup as group:
         error = innermost(group)
         raise error from error.__cause__
-    return finished
+    return "" if finished else reasons[0]

@@ -65,9 +65,9 @@ def _change(now: CellResult, before: CellResult | None, history: CellHistory | N
     if now.standing is Standing.SKIP:
         return _skipped(now, before)
     old = before if before and _was_judged(before) else None
-    kind = _kind(now, old, bool(history and history.is_flaky))
+    kind = _kind(now, old, bool(history and history.is_flapping))
     is_regression = kind is ChangeKind.NEW_FAILURE or (
-        kind is ChangeKind.FLAKY and _failed(now) and (now.standing is Standing.BAD)
+        kind is ChangeKind.FLAPPING and _failed(now) and (now.standing is Standing.BAD)
     )
     since = history.failing_since if history and now.standing in FAILED else None
     both_pass = old is not None and old.standing is Standing.GOOD and now.standing is Standing.GOOD
@@ -89,14 +89,14 @@ def _change(now: CellResult, before: CellResult | None, history: CellHistory | N
 
 def _accept(change: CellChange, accepted: Sequence[AcceptedFailure]) -> CellChange:
     """Mark a failure that a person accepted."""
-    failures = {ChangeKind.NEW_FAILURE, ChangeKind.STILL_FAILING, ChangeKind.FLAKY}
+    failures = {ChangeKind.NEW_FAILURE, ChangeKind.STILL_FAILING, ChangeKind.FLAPPING}
     entry = acceptance_of(change.id, accepted) if change.kind in failures else None
     if entry is None or change.now in {"pass", "skip"}:
         return change
     return replace(change, kind=ChangeKind.ACCEPTED_FAILURE, is_regression=False, note=str(entry))
 
 
-def _kind(now: CellResult, old: CellResult | None, flaky: bool) -> ChangeKind:
+def _kind(now: CellResult, old: CellResult | None, flapping: bool) -> ChangeKind:
     failed, failed_before = _failed(now), old is not None and _failed(old) and not old.accepted
     if now.standing is Standing.FAULT:
         kind = ChangeKind.NO_VERDICT
@@ -108,8 +108,8 @@ def _kind(now: CellResult, old: CellResult | None, flaky: bool) -> ChangeKind:
         kind = ChangeKind.NEW_FAILURE if failed else ChangeKind.NEW_CELL
     elif not failed and not _failed(old):
         kind = ChangeKind.UNCHANGED
-    elif flaky or now.flaky:
-        kind = ChangeKind.FLAKY
+    elif flapping or now.flaky:
+        kind = ChangeKind.FLAPPING
     else:
         kind = ChangeKind.NEW_FAILURE if failed else ChangeKind.FIXED
     return kind

@@ -82,6 +82,7 @@ def line_of(run: Run, name: str = "") -> RunLine:
         ended_at=run.ended_at,
         wall_s=run.wall_s,
         interrupted=run.interrupted,
+        interruption=run.interruption,
         tool_version=run.tool_version,
         host=f"{run.host.get('cpus', '?')} × {run.host.get('cpu', 'unknown')}",
         baseline=run.baseline,

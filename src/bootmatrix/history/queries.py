@@ -29,7 +29,7 @@ SCHEMA = """
 CREATE TABLE runs(
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, title TEXT NOT NULL,
     started_at TEXT NOT NULL, ended_at TEXT NOT NULL, wall_s REAL NOT NULL, interrupted INTEGER NOT NULL,
-    tool_version TEXT NOT NULL,
+    interruption TEXT NOT NULL, tool_version TEXT NOT NULL,
     host TEXT NOT NULL, baseline TEXT NOT NULL, unexpected INTEGER NOT NULL, counts TEXT NOT NULL, fault TEXT NOT NULL,
     state TEXT NOT NULL, accepted INTEGER NOT NULL, missing INTEGER NOT NULL, branch TEXT NOT NULL);
 CREATE TABLE cells(
@@ -49,8 +49,8 @@ NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d-\d\d-\d\d)Z-(.+)", re.ASCII)
 """Name of a run's folder, as run_store makes it."""
 STANDINGS = {standing.value: standing for standing in Standing}
 RUN_FIELDS = (
-    *("name", "title", "started_at", "ended_at", "wall_s", "interrupted", "tool_version", "host", "baseline"),
-    *("unexpected", "counts", "fault", "state", "accepted", "missing", "branch"),
+    *("name", "title", "started_at", "ended_at", "wall_s", "interrupted", "interruption", "tool_version"),
+    *("host", "baseline", "unexpected", "counts", "fault", "state", "accepted", "missing", "branch"),
 )
 """Fields of a RunLine, which are columns."""
 RUN_COLUMNS = ", ".join(RUN_FIELDS)

@@ -14,7 +14,7 @@ from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.queries import Rows
 from bootmatrix.history.values import RunLine, RunState
-from bootmatrix.runs.hold import is_under_way
+from bootmatrix.runs.hold import KILLED, is_under_way
 
 LAST_GOOD = "last-good"
 """The newest run that ended with every failure accepted."""
@@ -131,10 +131,11 @@ def newest_run(reports: Path) -> str:
 
 
 def with_life(line: RunLine, reports: Path) -> RunLine:
-    """Return the line of an unfinished run that a process writes to as under way."""
-    if line.state is RunState.INTERRUPTED and not line.ended_at and is_under_way(reports / line.name):
-        return replace(line, state=RunState.UNDER_WAY)
-    return line
+    """Return the line of an unended run as under way, if a process writes to it, or killed."""
+    if line.state is not RunState.INTERRUPTED or line.ended_at:
+        return line
+    is_running = is_under_way(reports / line.name)
+    return replace(line, state=RunState.UNDER_WAY) if is_running else replace(line, interruption=KILLED)
 
 
 def tags_of(reports: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from itertools import pairwise, takewhile
 from bootmatrix.history.values import LAST, CellHistory, CellKey, DurationChange, PastVerdict, Standing, Usual
 
 MANY_FLIPS = 4
-"""Flips that make a cell flaky whatever its inputs: more than one fault and its fix."""
+"""Flips that make a cell flapping whatever its inputs: more than one fault and its fix."""
 FEW_RUNS = 5
 """Least number of durations for a meaningful spread."""
 MAD_TO_SIGMA = 1.4826
@@ -30,7 +30,7 @@ def history_of(cell_id: str, key: CellKey, past: Sequence[PastVerdict]) -> CellH
     unprovoked = sum(bool(entry.inputs) and entry.inputs == following.inputs for entry, following in flips)
     # One change to failure may be for good, whatever brought it about.
     is_first_failure = len(flips) == 1 and not is_pass(judged[-1])
-    flaky = (
+    flapping = (
         (unprovoked > 0 and not is_first_failure) or len(flips) >= MANY_FLIPS or any(entry.flaky for entry in judged)
     )
     passes = [entry for entry in judged if is_pass(entry)]
@@ -43,7 +43,7 @@ def history_of(cell_id: str, key: CellKey, past: Sequence[PastVerdict]) -> CellH
         last_green=passes[-1] if passes else None,
         flips=len(flips),
         unprovoked_flips=unprovoked,
-        is_flaky=flaky,
+        is_flapping=flapping,
         usual=usual(judged),
     )
 

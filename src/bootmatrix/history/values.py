@@ -90,8 +90,9 @@ class CellResult:
 class RunLine:
     """A run in a list; `counts` by verdict, `fault` if unreadable.
 
-    Durations are compared on the same `host` only. `accepted` counts the unexpected cells that a person accepted,
-    `missing` the planned cells without a verdict. Of a run that cannot be read, title and start are those of its name.
+    Durations are compared on the same `host` only. `interruption` is the reason of one. `accepted` counts the
+    unexpected cells that a person accepted, `missing` the planned cells without a verdict. Of a run that cannot be
+    read, title and start are those of its name.
     """
 
     name: str
@@ -100,6 +101,7 @@ class RunLine:
     ended_at: str = ""
     wall_s: float = 0
     interrupted: bool = False
+    interruption: str = ""
     tool_version: str = ""
     host: str = ""
     baseline: str = ""
@@ -210,20 +212,20 @@ class CellHistory:
     last_green: PastVerdict | None = None
     flips: int = 0
     unprovoked_flips: int = 0
-    is_flaky: bool = False
+    is_flapping: bool = False
     usual: Usual | None = None
 
 
 class ChangeKind(StrEnum):
     """Kind of a cell's change since the baseline, in display order.
 
-    `new failure`: fails, and did not fail in the baseline. `flaky`: the verdict changed, and is known to be unstable.
+    `new failure`: fails, and did not fail in the baseline. `flapping`: the verdict changed, as it often does.
     `no verdict`: a fault of ours. `expected failure`: a new failure that the matrix expects. `accepted failure`: a
     failure that a person accepted. `not tested`: an unfinished run did not come to it.
     """
 
     NEW_FAILURE = "new failure"
-    FLAKY = "flaky"
+    FLAPPING = "flapping"
     NO_VERDICT = "no verdict"
     STILL_FAILING = "still failing"
     EXPECTED_FAILURE = "expected failure"

@@ -169,6 +169,7 @@ class Run(Model):
     """One execution of a matrix, in UTC (RFC 3339); `format` is its layout's.
 
     `ended_at` is empty for a run that was killed; `unfinished` names the cells that had begun and have no record.
+    `interruption` is the reason of an interruption: `SIGTERM`, `disk full`, `killed`.
     `baseline` is the name of the run compared with, if any. `order` is the request, kept for resuming; `resumed`
     has the times at which the run was resumed. `branch` is the branch under test, if any. `accepted` are the accepted
     failures at the run's end. `machines` were started for it: an entry for each time that
@@ -183,6 +184,7 @@ class Run(Model):
     ended_at: Literal[""] | Time = ""
     wall_s: float = 0
     interrupted: bool = False
+    interruption: str = ""
     host: dict[str, str] = {}
     baseline: RunName = ""
     branch: str = ""
@@ -206,6 +208,11 @@ class Run(Model):
     def incomplete(self) -> str:
         """`interrupted` or `under way`, as in reports; empty if finished."""
         return "under way" if self.under_way else "interrupted" if self.interrupted else ""
+
+    @property
+    def incomplete_words(self) -> str:
+        """The same with the reason: `interrupted: disk full`."""
+        return f"interrupted: {self.interruption}" if self.incomplete and self.interruption else self.incomplete
 
     @property
     def part_words(self) -> str:

@@ -24,7 +24,7 @@ def clauses(run: Run, past: Past) -> tuple[str, ...]:
     parts = [_share(len(tried) - len(wrong), len(tried) + len(run.missing)), _regression_words(regressed, past)]
     parts += _kinds(rest)
     parts += [_not_run(len(run.records) - len(tried), len(run.missing))]
-    parts += [run.incomplete, run.part_words]
+    parts += [run.incomplete_words, run.part_words]
     return tuple(part for part in parts if part)
 
 

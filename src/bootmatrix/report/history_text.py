@@ -1,6 +1,7 @@
 """Histories and comparisons as terminal lines. Pure and quick to import."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from bootmatrix.history.reference import now
 from bootmatrix.history.values import (
@@ -56,8 +57,12 @@ def run_state(line: RunLine) -> str:
     words = f"{line.unexpected} of {tried} not as expected" if line.unexpected else f"{tried} as expected"
     if line.accepted:
         words += f", {line.accepted} accepted"
+    if line.missing and line.state is not RunState.UNDER_WAY:
+        words += f", {line.missing} not tested"
     if line.state is not RunState.FINISHED:
         words += f", {line.state}"
+    if line.state is RunState.INTERRUPTED and line.interruption:
+        words += f": {one_line(line.interruption)}"
     return f"{words}, dated in the future" if line.is_future(now()) else words
 
 
@@ -67,8 +72,7 @@ def history_lines(history: CellHistory) -> Iterator[str]:
     yield f"  {standing_words(history)}"
     yield f"  last {len(history.past)}: {''.join(MARKS[entry.standing] for entry in history.past)}"
     if history.flips:
-        flaky = ": flaky" if history.is_flaky else ""
-        yield f"  {flips_words(history)}{flaky}"
+        yield f"  {flips_words(history)}{': flapping' if history.is_flapping else ''}"
     if history.usual:
         usual = history.usual
         yield f"  usually {duration(usual.median_s)} ± {duration(usual.mad_s)} ({usual.runs} passes on the last host)"
@@ -90,14 +94,18 @@ def _seconds(entry: PastVerdict) -> str:
 
 
 def standing_words(history: CellHistory) -> str:
-    """Describe since when a cell fails, or that it passes."""
+    """Describe since when a cell fails, passes, or has no verdict."""
     since, last = history.failing_since, history.last_green
     if not history.past:
         return "no verdict yet"
+    if since is None and last is None:
+        return "no verdict on the guest yet"
+    faults = list(takewhile(lambda entry: entry.standing is Standing.FAULT, reversed(history.past)))
+    note = f"no verdict since {_moment(faults[-1])} ({one_line(faults[0].verdict)}); before: " if faults else ""
     if since is None:
-        return "passes" if last else "no verdict on the guest yet"
+        return f"{note}passes"
     green = f"; last pass {_moment(last)}" if last else "; no pass on record"
-    return f"fails since {_moment(since)} ({one_line(since.run)}){green}"
+    return f"{note}fails since {_moment(since)} ({one_line(since.run)}){green}"
 
 
 def _moment(entry: PastVerdict) -> str:

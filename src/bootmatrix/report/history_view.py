@@ -42,7 +42,7 @@ def marks(record: Record, change: CellChange | None, past: CellHistory | None) -
     """List the marks of a cell, the most important first."""
     if change:
         yield from _change_marks(change)
-    if past and past.is_flaky and not (change and change.kind is ChangeKind.FLAKY):
+    if past and past.is_flapping and not (change and change.kind is ChangeKind.FLAPPING):
         yield HistoryMark("flaky", "flaps", f"flaps: {past.flips} changes in {len(past.past)} runs")
     if record.boot == "fork":
         yield HistoryMark("forked", "forked", "forked, verified cold" if record.verified else "forked")
@@ -69,10 +69,10 @@ def _change_marks(change: CellChange) -> Iterable[HistoryMark]:
             "still", f"since {since}" if since else "known", f"failing{f' since {since}' if since else ' before'}"
         )
     elif change.kind is not ChangeKind.UNCHANGED:
-        short = {ChangeKind.FIXED: "fixed", ChangeKind.NEW_CELL: "new", ChangeKind.FLAKY: "flaps"}.get(
+        short = {ChangeKind.FIXED: "fixed", ChangeKind.NEW_CELL: "new", ChangeKind.FLAPPING: "flaps"}.get(
             change.kind, "changed"
         )
-        style = {ChangeKind.FIXED: "fixed", ChangeKind.FLAKY: "flaky"}.get(change.kind, "changed")
+        style = {ChangeKind.FIXED: "fixed", ChangeKind.FLAPPING: "flaky"}.get(change.kind, "changed")
         yield HistoryMark(style, short, str(change.kind))
     elif change.subresults:
         yield HistoryMark("changed", "changed", f"{len(change.subresults)} sub-results changed")
@@ -123,7 +123,7 @@ def _words(past: CellHistory) -> str:
         parts.append(f"fails since {short_date(past.failing_since.started_at)}")
     if past.failing_since and past.last_green:
         parts.append(f"last pass {short_date(past.last_green.started_at)}")
-    if past.is_flaky:
+    if past.is_flapping:
         parts.append(flips_words(past))
     if past.usual:
         parts.append(f"usually takes {duration(past.usual.median_s)}")

@@ -28,6 +28,7 @@ SHOWN_CELLS = 500
 """Cells of a title: the failing ones first."""
 TREND_RUNS = 60
 SHOWN_INPUTS = 2
+UNTESTED = "not tested"
 ORDER = ("pass", "fail", "panic", "hang", "timeout", "flaky", "build-error", "infra-error", "skip")
 
 
@@ -54,16 +55,17 @@ class Site:
         return "" if line.is_future(self.now) else "good" if line.is_green else "" if line.is_good else "bad"
 
     def shares(self, line: RunLine) -> Iterator[tuple[str, float, float]]:
-        """Yield verdicts of a run with start and size in its bar, in percent."""
-        total, start = sum(line.counts.values()) or 1, 0.0
-        for verdict in _verdicts(line):
-            size = 100 * line.counts[verdict] / total
-            yield verdict, round(start, 2), round(size, 2)
+        """Yield verdicts of a run, `none` for none, with start and size in its bar, in percent."""
+        counts, start = _counts(line) or [(UNTESTED, 1)], 0.0
+        total = sum(count for _, count in counts)
+        for verdict, count in counts:
+            size = 100 * count / total
+            yield "none" if verdict == UNTESTED else verdict, round(start, 2), round(size, 2)
             start += size
 
     def counts(self, line: RunLine) -> str:
         """Return a run's verdicts with their numbers."""
-        return ", ".join(f"{line.counts[verdict]} {verdict}" for verdict in _verdicts(line))
+        return ", ".join(f"{count} {verdict}" for verdict, count in _counts(line)) or "no result"
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,14 @@ def _state(line: RunLine) -> str:
 
 
 def _urgency(history: CellHistory) -> tuple[object, ...]:
-    """Sort key: failing cells first, then flaky ones."""
+    """Sort key: failing cells first, then flapping ones."""
     standing = history.past[-1].standing if history.past else Standing.SKIP
     order = (Standing.BAD, Standing.FAULT, Standing.FORESEEN, Standing.GOOD, Standing.SKIP)
-    return order.index(standing), not history.is_flaky, natural(history.id)
+    return order.index(standing), not history.is_flapping, natural(history.id)
 
 
 def _words(history: CellHistory, accepted: str, rows: Rows) -> str:
-    return ", ".join(filter(None, (_failing(history, rows), accepted, "flaky" if history.is_flaky else "")))
+    return ", ".join(filter(None, (_failing(history, rows), accepted, "flaps" if history.is_flapping else "")))
 
 
 def _failing(history: CellHistory, rows: Rows) -> str:
@@ -173,5 +175,8 @@ def _failing(history: CellHistory, rows: Rows) -> str:
     return f"{words}, with {'; '.join(changes[:SHOWN_INPUTS])}{more}" if changes else words
 
 
-def _verdicts(line: RunLine) -> list[str]:
-    return sorted(line.counts, key=lambda verdict: ORDER.index(verdict) if verdict in ORDER else len(ORDER))
+def _counts(line: RunLine) -> list[tuple[str, int]]:
+    """Count the cells by verdict, in order; last those without one."""
+    verdicts = sorted(line.counts, key=lambda verdict: ORDER.index(verdict) if verdict in ORDER else len(ORDER))
+    counts = [(verdict, line.counts[verdict]) for verdict in verdicts]
+    return [*counts, (UNTESTED, line.missing)] if line.missing else counts

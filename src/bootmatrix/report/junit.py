@@ -141,9 +141,9 @@ def _case(cell: CellView, history: CellHistory | None, tolerated: str) -> Elemen
         tag = "failure" if Verdict(cell.verdict).is_tested else "error"
         _end(case, tag, cell.verdict, cell.reason, _body(cell))
         case.extend(_reruns(cell))
-    elif history and history.is_flaky:
+    elif history and history.is_flapping:
         # Surefire's element for a flaky test: reporters count it without failing.
-        SubElement(case, "flakyFailure", message=f"flaky: {flips_words(history)}", type="flaky")
+        SubElement(case, "flakyFailure", message=f"flaps: {flips_words(history)}", type="flaky")
     return case
 
 

@@ -19,13 +19,14 @@ class Shortfall(NamedTuple):
 def shortfalls(run: Run) -> tuple[Shortfall, ...]:
     """List a run's shortfalls, in every form; none if verdicts decide."""
     if run.missing:
-        why = f"no verdict: {_words(run)}" if run.interrupted else "no verdict: its record is missing"
+        why = f"no verdict: the {end_words(run)}" if run.interrupted else "no verdict: its record is missing"
         return tuple(Shortfall(one_line(name), why) for name in run.missing)
     if run.interrupted:
-        return (Shortfall("run", _words(run)),)
+        return (Shortfall("run", f"the {end_words(run)}"),)
     tested = any(record.verdict is not Verdict.SKIP for record in run.records)
     return () if tested or run.is_good else (Shortfall("run", "nothing was tested: no cell was run"),)
 
 
-def _words(run: Run) -> str:
-    return "the run is still under way" if run.under_way else "the run was interrupted"
+def end_words(run: Run) -> str:
+    """Describe the end of an incomplete run: `run was interrupted: disk full`."""
+    return "run is still under way" if run.under_way else f"run was {run.incomplete_words}"

@@ -164,7 +164,9 @@ def _unfinished(run: Run) -> Iterator[Text]:
 
 
 def _total(run: Run) -> Text:
-    text = Text(headline(run.records, run.incomplete, run.part_words), "bold green" if run.is_good else "bold red")
+    text = Text(
+        headline(run.records, run.incomplete_words, run.part_words), "bold green" if run.is_good else "bold red"
+    )
     parts = [f"{count} {verdict}" for verdict, count in counts(run)]
     return text.append(f": {', '.join(parts)}" if parts else "", "default").append(
         f"  in {duration(run.wall_s)}", "default"

@@ -9,6 +9,8 @@ from bootmatrix.fsio import open_plain
 
 STARTED_FILE = "started.json"
 """The file in run_store, repeated because importing the model is slow. A test compares them."""
+KILLED = "killed"
+"""Interruption of a run whose process wrote no end: SIGKILL, out of memory, a power cut."""
 
 
 def is_under_way(folder: Path) -> bool:

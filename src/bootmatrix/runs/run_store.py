@@ -31,7 +31,7 @@ from bootmatrix.errors import DamagedRun, InputError
 from bootmatrix.fsio import open_plain, read_whole, replace_link, sync_disk, write_atomic
 from bootmatrix.model import AcceptanceRecord, Cell, Lock, MachineUse, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
-from bootmatrix.runs.hold import is_under_way
+from bootmatrix.runs.hold import KILLED, is_under_way
 from bootmatrix.runs.host import describe_host
 from bootmatrix.runs.run_json import FORMAT, HINT, in_a_line, read_run, read_value, write_run
 
@@ -197,12 +197,16 @@ class RunWriter:
         if not was_durable:
             sync_disk(self.path)
 
-    def finish(self, interrupted: bool = False, accepted: tuple[AcceptanceRecord, ...] = ()) -> Run:
+    def finish(
+        self, interrupted: bool = False, accepted: tuple[AcceptanceRecord, ...] = (), interruption: str = ""
+    ) -> Run:
         """Write run.json whole; `accepted` holds at the run's end."""
-        self.put_together(interrupted, accepted)
+        self.put_together(interrupted, accepted, interruption)
         return read_run(self.path / RUN_FILE)
 
-    def put_together(self, interrupted: bool = False, accepted: tuple[AcceptanceRecord, ...] = ()) -> None:
+    def put_together(
+        self, interrupted: bool = False, accepted: tuple[AcceptanceRecord, ...] = (), interruption: str = ""
+    ) -> None:
         """Write run.json from the written records, without all of them in memory."""
         with self._lock:
             folders = tuple(self._written.values())
@@ -212,6 +216,7 @@ class RunWriter:
                 "ended_at": _now(),
                 "wall_s": self._run.wall_s + time.monotonic() - self._start,
                 "interrupted": interrupted,
+                "interruption": interruption,
                 "accepted": accepted,
                 "unfinished": unfinished,
             }
@@ -369,11 +374,13 @@ def _recover(folder: Path) -> Run:
     records = tuple(_read_record(folder, file) for file in files if _is_written(file))
     ends = [datetime.fromisoformat(record.started_at).timestamp() + record.wall_s for record in records]
     start = datetime.fromisoformat(run.started_at).timestamp()
+    is_running = is_under_way(folder)
     return run.model_copy(
         update={
             "wall_s": max([end - start for end in ends] + [0.0]),
             "interrupted": True,
-            "under_way": is_under_way(folder),
+            "interruption": "" if is_running else KILLED,
+            "under_way": is_running,
             "records": records,
             "unfinished": tuple(unfinished(folder)),
         }

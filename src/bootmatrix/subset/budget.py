@@ -1,4 +1,4 @@
-"""Cells worth most within a time: new, failed, flaky, changed, old."""
+"""Cells worth most within a time: new, failed, flapping, changed, old."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ class Worth(IntEnum):
     @property
     def words(self) -> str:
         """The reason for people."""
-        return {0: "new", 1: "failed lately", 2: "flaky", 3: "changed inputs", 4: "passed"}[self.value]
+        return {0: "new", 1: "failed lately", 2: "flapping", 3: "changed inputs", 4: "passed"}[self.value]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def worth_of(cell: Cell, known: CellPast, inputs: Sequence[Input]) -> CellWorth:
     if any(entry.standing in {Standing.BAD, Standing.FAULT} for entry in tried[-LATELY:]):
         return CellWorth(Worth.FAILED_LATELY, last)
     key = CellKey(cell.spec_name, cell.arch, cell.machine, cell.kernel, "")
-    if history_of(cell.id, key, tried).is_flaky:
+    if history_of(cell.id, key, tried).is_flapping:
         return CellWorth(Worth.FLAKY, last)
     if _comparable(known.inputs) != _comparable(inputs):
         return CellWorth(Worth.CHANGED_INPUTS, last)

@@ -298,6 +298,7 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
         ended_at=max(run.ended_at for run in runs) or max(record.started_at for record in records),
         wall_s=max([max(ends) - _seconds(started), *(run.wall_s for run in runs)] if ends else [0.0]),
         interrupted=any(run.interrupted for run in runs) and _is_lacking(order.plan, records),
+        interruption=_interruption(runs) if _is_lacking(order.plan, records) else "",
         host=_hosts(runs),
         branch=next((run.branch for run in runs if run.branch), ""),
         accepted=tuple(dict.fromkeys(entry for run in runs for entry in run.accepted)),
@@ -309,6 +310,10 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
 
 def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
+
+
+def _interruption(runs: Sequence[Run]) -> str:
+    return "; ".join(dict.fromkeys(run.interruption for run in runs if run.interruption))
 
 
 def _is_lacking(plan: Plan, records: Iterable[Record]) -> bool:

@@ -29,6 +29,7 @@ from bootmatrix.workspace.finished import FinishedRun, RunOptions
 from bootmatrix.workspace.planned_run import PlannedRun, check_machines, check_unchanged, resume_command
 from bootmatrix.workspace.saved_run import SavedRun
 
+DISK_FULL = "disk full"
 UNDER_WAY_S = 0.5
 """The first guest runs by then, which leaves time to load modules that are used at its end."""
 
@@ -41,6 +42,7 @@ class OpenRun:
     ) -> None:
         self._planned, self._options, self._observer = planned, options, observer
         self._baseline, self._compared = baseline, compared
+        self._unwritten = ""
         self._accepted = current(read_accepted(planned.reports), planned.title)
         self._open_executor: OpenExecutor = plugins.load("executors", options.executor or LOCAL)
         self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "", options)
@@ -57,6 +59,7 @@ class OpenRun:
             faults, others = group.split(OSError)
             if faults is None or others is not None:
                 raise
+            self._unwritten = _cause(_first(faults))
             raise unwritten(self.writer, _first(faults)) from group
 
     async def _execute(self, on_record: Callable[[Record], None]) -> None:
@@ -102,8 +105,11 @@ class OpenRun:
     def _write_page(self, record: Record) -> None:
         _report_writer().write_page(record, self.writer.path)
 
-    def finish(self, *, interrupted: bool) -> FinishedRun:
-        """Write run.json and the reports: as many of them as the disk has room for."""
+    def finish(self, *, interrupted: bool, interruption: str = "") -> FinishedRun:
+        """Write run.json and the reports: as many of them as the disk has room for.
+
+        `interruption` is the reason, unless a file could not be written.
+        """
         self._room.release()
         accepted = self._accepted_now()
         faults: list[OSError] = []
@@ -114,10 +120,12 @@ class OpenRun:
                     AcceptanceRecord(cell=entry.cell, reason=entry.reason, by=entry.by, at=entry.at, until=entry.until)
                     for entry in accepted
                 ),
+                interruption=self._unwritten or interruption,
             )
         except OSError as error:
             faults.append(error)
-            run = load_run(self.writer.path).model_copy(update={"under_way": False})
+            written = {"under_way": False, "interruption": _cause(error)}
+            run = load_run(self.writer.path).model_copy(update=written)
         place = RunLocation(self._planned.reports, self.writer.path.name)
         past = past_of_run(place, run, self._baseline, compared=self._compared, accepted=accepted)
         past = replace(past, regressions_only=self._options.regressions)
@@ -134,9 +142,14 @@ class OpenRun:
         return self._accepted
 
 
+def _cause(error: OSError) -> str:
+    """Return why a run is interrupted that cannot be written."""
+    return DISK_FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror or str(error)
+
+
 def unwritten(writer: RunWriter, error: OSError) -> HostError:
     """Return the error on a run whose files cannot be written any more."""
-    solve = "Free some space on its disk" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "Solve this"
+    solve = "Free some space on its disk" if _cause(error) == DISK_FULL else "Solve this"
     hint = f"What was written is kept. {solve}, then: {resume_command(writer.path, writer.order)}"
     return HostError(f"the run in {writer.path} cannot be written: {error}", hint)
 
@@ -146,24 +159,31 @@ def begin(planned: PlannedRun, baseline: str, options: RunOptions) -> RunWriter:
 
     Raises InputError if inputs have changed since the run began, or another process writes to it.
     """
-    config = planned.config
-    with open_builder(config.sources, NullObserver()) as builder:
-        inputs = digests(planned.plan.cells, config.specs, config.profiles, builder)
-    is_locked = config.sources.lock is not None and config.sources.lock_is_whole
-    request = RunRequest(
-        plan=planned.plan,
-        inputs=inputs,
-        locked=is_locked,
-        allow_empty=planned.allow_empty,
-        executor=options.executor or LOCAL,
-        cluster=redacted(options.cluster),
-        commit=options.commit,
-    )
+    request = request_of(planned, options)
     if planned.before is None:
         return RunWriter.create(planned.reports, planned.title, baseline, request, options.branch)
     check_unchanged(planned.before, request)
     check_machines(planned.reports / planned.name, planned.before.order, options)
     return RunWriter.resume(planned.reports / planned.name)
+
+
+def request_of(planned: PlannedRun, options: RunOptions) -> RunRequest:
+    """Return what a run was asked for, with the digests of its inputs.
+
+    Raises InputError if an input cannot be read.
+    """
+    config = planned.config
+    with open_builder(config.sources, NullObserver()) as builder:
+        inputs = digests(planned.plan.cells, config.specs, config.profiles, builder)
+    return RunRequest(
+        plan=planned.plan,
+        inputs=inputs,
+        locked=config.sources.lock is not None and config.sources.lock_is_whole,
+        allow_empty=planned.allow_empty,
+        executor=options.executor or LOCAL,
+        cluster=redacted(options.cluster),
+        commit=options.commit,
+    )
 
 
 @contextmanager

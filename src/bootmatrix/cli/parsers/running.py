@@ -37,6 +37,12 @@ def _matrix(parser: ArgumentParser) -> None:
     add_selection(parser, required=False)
     add_shared(parser, *FACTS, *SIZE, *SUBSET, *SOURCES, "--qemu-args", "--allow-empty")
     option(parser, "--resume RUN", f"finish a run that was interrupted or killed: {RUN_HELP}")
+    option(
+        parser,
+        "--resume-or-start",
+        "finish the newest run of this MATRIX or these SPECs if it was interrupted and nothing has changed since; else "
+        "start one",
+    )
     add_shared(parser, "--flaky", "--fail-on-warning", *RUNNING)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from bootmatrix.model import Record, SubResult, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.report.shortfall import KIND, shortfalls
+from bootmatrix.report.shortfall import KIND, end_words, shortfalls
 
 INDENT = "    "
 
@@ -25,7 +25,7 @@ def render(context: ReportContext) -> bytes:
     for number, shortfall in enumerate(missing, len(context.records) + 1):
         lines += [f"not ok {number} - {_plain(shortfall.name)}", *_block(KIND, shortfall.reason)]
     if context.run.interrupted:
-        lines.append(f"Bail out! The run {'is still under way' if context.run.under_way else 'was interrupted'}")
+        lines.append(f"Bail out! The {end_words(context.run)}")
     return ("\n".join(lines) + "\n").encode("utf-8")
 
 
