@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_commit(context: ReportContext) -> None:
-    """Raise InputError if the run, such as one from a cache, is of another commit than this job."""
+    """Raise InputError if the run, perhaps from a cache, is of another commit."""
     commit, order = commit_under_test(), context.run.order
     if order and order.commit and order.commit != commit:
         raise InputError(

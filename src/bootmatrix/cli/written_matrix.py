@@ -66,5 +66,5 @@ def run_written(
 
 
 def check_written(args: argparse.Namespace, workspace: Workspace, machines: Iterable[Machine]) -> None:
-    """Check that this host has what these machines need. Raises HostError if it lacks something."""
+    """Raise HostError if this host lacks something that these machines need."""
     check_host(machines, workspace.cache, offline=workspace.offline, outbound=args.network == "outbound")

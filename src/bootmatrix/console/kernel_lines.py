@@ -47,7 +47,8 @@ def _logged_bytes(transcript: bytes, log: KernelLog | None) -> int:
 
 
 def _stamps_before(transcript: bytes, mark: bytes) -> Iterator[int]:
-    """Yield the first time stamp before a mark, of each line; a pattern of both would take quadratic time."""
+    """Yield the first time stamp of each line before a mark."""
+    # Without a pattern of both, which would take quadratic time.
     end = 0
     while (at := transcript.find(mark, end)) >= 0:
         start, end = transcript.rfind(b"\n", 0, at) + 1, transcript.find(b"\n", at)

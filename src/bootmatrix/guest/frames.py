@@ -122,7 +122,7 @@ class FrameReader:
 
 
 def kind_of(kinds: type[Kind], number: object, what: str) -> Kind:
-    """Return the kind of a number. Raises AgentFault if there is none."""
+    """Return the kind of a number. Raises AgentFault if it has none."""
     try:
         return kinds(number)
     except ValueError:

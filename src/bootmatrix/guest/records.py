@@ -52,7 +52,7 @@ class RecordReader:
         self._left = 0
 
     def feed(self, data: bytes) -> Iterator[TreeRecord | bytes]:
-        """Yield records, and parts of files, that these bytes complete. Raises AgentFault."""
+        """Yield records and parts of files. Raises AgentFault for invalid bytes."""
         self._buffer += data
         while self._buffer:
             if self._left:

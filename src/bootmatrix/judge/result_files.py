@@ -47,7 +47,7 @@ class TreeHeader(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Parse a header. Raises ReadError for one that tarfile would read into memory, however large."""
+        """Parse a header. Raises ReadError for one that would fill the memory."""
         header = super().frombuf(buf, encoding, errors)
         is_long = header.type in LONG_NAMES and header.size <= MAX_LONG_NAME_BYTES
         if header.type not in TREE_TYPES and not is_long:

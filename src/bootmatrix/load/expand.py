@@ -129,7 +129,7 @@ def unknown_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> I
 
 
 def check_kernels(cells: Iterable[Cell], profiles: Mapping[str, Profile]) -> None:
-    """Check the names of kernels. Raises InputError if no machine of the cells has one."""
+    """Raise InputError if no machine of the cells has a kernel of this name."""
     if unknown := [message for _, message in unknown_kernels(cells, profiles)]:
         raise InputError("\n".join(unknown))
 

@@ -43,7 +43,7 @@ Sysrq = Literal["break", "ctrl-o"]
 
 
 class Names(Model):
-    """An architecture's names, which become parts of paths; `oci` is `linux/ARCHITECTURE[/VARIANT]`."""
+    """Names of an architecture, parts of paths; `oci` is `linux/ARCH[/VARIANT]`."""
 
     kernel: Name
     qemu: Name

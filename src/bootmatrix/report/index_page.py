@@ -96,7 +96,7 @@ class IndexView:
 
 
 def write_index(reports: Path) -> Path:
-    """Write the page; return its path. Raises OSError if it cannot be, or there is another page."""
+    """Write the page; return its path. Raises OSError if it cannot be written."""
     path = reports / INDEX_PAGE
     _check_own(path)
     tags = tags_of(reports)
@@ -106,7 +106,8 @@ def write_index(reports: Path) -> Path:
 
 
 def _check_own(path: Path) -> None:
-    """Leave another's page alone: `reports` may be a link of somebody else's checkout to any folder."""
+    """Raise FileExistsError if the page is not ours."""
+    # `reports` may be a link of somebody else's checkout to any folder.
     with suppress(FileNotFoundError), open_plain(path) as file:
         if OWN_TITLE not in file.read(HEAD_BYTES):
             raise FileExistsError(errno.EEXIST, "a page that is not bootmatrix's is there", str(path))

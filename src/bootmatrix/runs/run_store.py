@@ -242,7 +242,7 @@ def load_run(folder: Path) -> Run:
 
 
 def load_resumable_run(folder: Path) -> Run:
-    """Load a run with the records of its cells' folders, which count once it is resumed.
+    """Load a run with the records of its cells' folders, as to be resumed.
 
     Raises InputError as `load_run` does.
     """

@@ -332,7 +332,7 @@ def _merged_part(runs: Sequence[Run]) -> Part | None:
 
 
 def _choices(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Return what each run of a matrix was confined to, by the matrix's title; empty words for nothing."""
+    """Return the choice of each run by its matrix's title, empty for all cells."""
     choices: dict[str, list[str]] = {}
     for run in runs:
         part = _part(run)

@@ -111,7 +111,7 @@ def load_resumable(folder: Path) -> tuple[Run, RunRequest]:
 
 
 def _check_unfinished(run: Run, folder: Path) -> None:
-    """Refuse a run that is finished: its verdicts are no news."""
+    """Raise InputError if a run has finished: its verdicts are known already."""
     if not (run.interrupted or run.missing):
         raise InputError(
             f"{folder}: this run finished at {run.ended_at} already, and nothing was booted now",

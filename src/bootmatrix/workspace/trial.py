@@ -52,7 +52,7 @@ def prepare_trial(
 def find_image_faults(
     image: str, archs: Iterable[str], profiles: Mapping[str, Profile], sources: SourceConfig
 ) -> dict[str, str]:
-    """Find architectures for which an image is not, with the reason, before it is fetched.
+    """Find architectures that an image lacks, with the reason, unfetched.
 
     Raises BuildError if the image does not exist or is damaged, InfraError if it is unavailable.
     """

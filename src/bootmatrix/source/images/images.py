@@ -40,7 +40,9 @@ class Images:
         return saved_image(str(build.folder), identity, platform, self._services)
 
     def platform_fault(self, source: ImageSource, platform: str) -> str:
-        """Return why an image is not for a platform, before it is fetched; empty if it is, or only its source knows.
+        """Return why an image lacks a platform, before it is fetched.
+
+        Empty if it has the platform, or if only its source knows.
 
         Raises BuildError if the image is damaged, InfraError if the image is unavailable.
         """

@@ -56,7 +56,7 @@ def import_image(name: str, document: bytes, blobs: Blobs, platform: str, store:
 
 
 def platform_fault(name: str, document: bytes, blobs: Blobs, platform: str) -> str:
-    """Return why an index or manifest has no image for a platform; empty if it may have one.
+    """Return why an index or manifest lacks a platform; empty if it may have it.
 
     Of an index nothing else is read, of a manifest its configuration.
 
