@@ -103,6 +103,26 @@ def test_several_images_and_no_name_of_one(tmp_path: Path, name: str) -> None:
     assert "docker.io/library/alpha:latest, docker.io/library/beta:latest" in said
 
 
+def test_several_images_of_which_one_has_no_name(tmp_path: Path) -> None:
+    """As `docker save ID NAME` writes them."""
+    path = engine(tmp_path, (ALPHA, "docker.io/library/a:1"), (BETA, "b:1"))
+    layout = tmp_path / "layout"
+    index, saved = (json.loads((layout / name).read_text()) for name in ("index.json", "manifest.json"))
+    del index["manifests"][1]["annotations"]
+    saved[1]["RepoTags"] = None
+    (layout / "index.json").write_text(json.dumps(index))
+    (layout / "manifest.json").write_text(json.dumps(saved))
+    assert "several images: docker.io/library/a:1, 1 without a name" in refused(packed(layout, path.parent))
+
+
+def test_copies_of_an_archive_have_names_of_their_own(tmp_path: Path) -> None:
+    images = Images(Store(tmp_path / "cache"), NullObserver(), Used())
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).write_bytes(files(id="same"))
+        source = ImageSource(kind="tar", path=str(tmp_path / name))
+        assert images.image(source, "linux/amd64").reference == source.path
+
+
 def test_a_tag_alone_that_one_image_has(tmp_path: Path) -> None:
     path = engine(tmp_path, (ALPHA, "docker.io/library/alpha:1"), (BETA, "docker.io/library/beta:2"))
     assert content(read(path, "2")) == {"id": b"beta"}

@@ -59,6 +59,14 @@ def test_a_program_for_another_architecture(kitchen: Kitchen, kernel: Kernel) ->
         assert caught.value.hint == "Whatever the image's label says: build it for linux/amd64."
 
 
+def test_the_same_image_of_another_name_is_told_by_that_name(kitchen: Kitchen, kernel: Kernel) -> None:
+    put(kitchen, {"usr/bin/tool": foreign()})
+    shutil.copytree(kitchen.folder / "images/mine", kitchen.folder / "images/other")
+    for name in ("mine", "other"):
+        with pytest.raises(BuildError, match=rf"container mine \(@pkg:./images/{name}\): /usr/bin/tool in"):
+            kitchen.build(spec(["tool"]).replace("/mine", f"/{name}"), kernel)
+
+
 def test_what_a_script_starts(kitchen: Kitchen, kernel: Kernel) -> None:
     put(kitchen, {"entry.sh": '#!/usr/bin/env sh\nexec "$@"\n', "bin/sh": "x", "usr/bin/redis": foreign()})
     with pytest.raises(BuildError, match="/usr/bin/redis in the image"):
@@ -80,7 +88,7 @@ def test_a_loader_or_a_library_that_is_missing(kitchen: Kitchen, kernel: Kernel)
     assert caught.value.hint == "Add it to the image, or link the program statically."  # this archive has no libc6
     put(kitchen, {"usr/bin/tool": shell, "lib64/ld-linux-x86-64.so.2": loader.read_bytes(), "lib/libc.so.6": b"x"})
     kitchen.build(spec(["tool"]), kernel)
-    with pytest.raises(BuildError, match="container mine: no program other in the image") as caught:
+    with pytest.raises(BuildError, match=r"container mine \(.*\): no program other in the image") as caught:
         kitchen.build(spec(["other"]), kernel)
     assert caught.value.hint == "Add it to the image."
 

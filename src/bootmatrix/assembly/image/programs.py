@@ -23,7 +23,7 @@ from bootmatrix.model.profile import has_magic
 from bootmatrix.source.elf import HEADER_BYTES, describe, is_program, read_program
 from bootmatrix.store import Store
 
-FORMAT = "3"
+FORMAT = "4"
 SCRIPT = b"#!"
 MAX_LINE_BYTES = 256
 """Limit of a script's first line, as in Linux (BINPRM_BUF_SIZE)."""
@@ -71,7 +71,9 @@ def check_programs(bundles: Iterable[BundleSpec], profile: Profile, builder: Bui
     for bundle in bundles:
         fault = check_program(bundle, profile, builder.store)
         if fault:
-            raise BuildError(f"container {bundle.container.name}: {fault.text}", _advice(fault, profile, builder))
+            container = bundle.container
+            message = f"container {container.name} ({container.image}): {fault.text}"
+            raise BuildError(message, _advice(fault, profile, builder))
 
 
 def _advice(fault: ProgramFault, profile: Profile, builder: Builder) -> str:
@@ -107,7 +109,7 @@ def _find_fault(
     folder = bundle.settings.cwd or bundle.image.config.workdir
     name = arguments[0] if arguments else ""
     if name and "/" not in name and not _has_binds(bundle) and _lookup(name, path, folder, tree) is None:
-        return ProgramFault(f"no program {name[:200]} in the image {bundle.container.image}", name)
+        return ProgramFault(f"no program {name[:200]} in the image", name)
     for word in arguments[:2]:  # the second one is what an entrypoint's script starts
         if word.startswith("-"):
             break
@@ -160,10 +162,7 @@ def _fault_of(program: tuple[str, Node], bundle: BundleSpec, profile: Profile, t
     if not is_program(start):
         return None
     if profile.programs and not any(has_magic(start, magic) for magic in profile.programs):
-        return ProgramFault(
-            f"{name} in the image {bundle.container.image} is a program for {describe(start)}, and the guest is "
-            f"{profile.name}"
-        )
+        return ProgramFault(f"{name} in the image is a program for {describe(start)}, and the guest is {profile.name}")
     return _missing_library(name, node, bundle, tree)
 
 
@@ -176,10 +175,10 @@ def _missing_library(name: str, node: Node, bundle: BundleSpec, tree: Tree) -> P
         return None
     present = {path.rpartition("/")[2] for path in tree.nodes}
     if tree.nodes.get(tree.resolve(program.interpreter.lstrip("/"), whole=True)) is None:
-        text = f"{name} needs the loader {program.interpreter}, which the image {bundle.container.image} lacks"
+        text = f"{name} needs the loader {program.interpreter}, which the image lacks"
         return ProgramFault(text, program.interpreter)
     lacking = next((library for library in program.libraries if posixpath.basename(library) not in present), "")
     if not lacking:
         return None
-    text = f"{name} needs the library {lacking}, which the image {bundle.container.image} lacks"
+    text = f"{name} needs the library {lacking}, which the image lacks"
     return ProgramFault(text, lacking)

@@ -27,8 +27,7 @@ def image(source: ImageSource, platform: str, services: Services) -> StoredImage
         repository = services.registries.repository(reference)
         return import_image(str(reference), document, repository, platform, services.store)
 
-    image = services.once(["registry", digest, platform], make)
-    return image.model_copy(update={"reference": str(reference)})
+    return services.once(str(reference), ["registry", digest, platform], make)
 
 
 def document(source: ImageSource, services: Services) -> tuple[bytes, Blobs]:

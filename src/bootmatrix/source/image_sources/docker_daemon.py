@@ -34,7 +34,7 @@ def saved_image(name: str, identity: str, platform: str, services: Services) -> 
         layout = open_layout(services.store.verified(services.engine.save(identity, services.store)))
         return import_image(name, layout.document(""), layout, platform, services.store)
 
-    return services.once(["engine", identity, platform], make)
+    return services.once(name, ["engine", identity, platform], make)
 
 
 def digest(source: ImageSource) -> str:  # noqa: ARG001  (protocol)

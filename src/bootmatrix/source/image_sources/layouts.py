@@ -45,8 +45,7 @@ class LayoutSource:
 
         # The document determines all that is read of the layout by digests: later changes are refused.
         digest = hashlib.sha256(document).hexdigest()
-        image = services.once(["document", digest, platform], make)
-        return image.model_copy(update={"reference": source.path})
+        return services.once(source.path, ["document", digest, platform], make)
 
     def document(self, source: ImageSource, services: Services) -> tuple[bytes, Blobs]:
         """The index or manifest, and the layout with its parts."""

@@ -29,7 +29,8 @@ def image(source: ImageSource, platform: str, services: Services) -> StoredImage
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
-    return services.once(["tar", digest], lambda: _make(BlobLocation(path, 0, size), digest, services.store))
+    location = BlobLocation(path, 0, size)
+    return services.once(str(path), ["tar", digest], lambda: _make(location, digest, services.store))
 
 
 def _make(location: BlobLocation, digest: str, store: Store) -> StoredImage:

@@ -50,6 +50,8 @@ NO_IMAGE_HINT = (
 )
 MAX_IMAGES = 4096
 """Limit of images in a layout."""
+MAX_NAMES = 20
+"""Names that a message lists."""
 
 Json = dict[str, Any]
 
@@ -141,7 +143,7 @@ class Layout:
         # A tag, or a second name.
         chosen = chosen or [entry for entry in images if _is_any(_names(entry), name)]
         chosen = chosen or self._by_saved_tag(images, name)
-        names = sorted({whole for entry in images for whole in _names(entry)[:1]})
+        names = [next(iter(_names(entry)), "") for entry in images]
         if not chosen:
             raise _ambiguous_or_missing(self.path, name, names)
         distinct = {json.dumps([entry.get("digest"), name_of(entry.get("platform"))]): entry for entry in chosen}
@@ -352,7 +354,7 @@ def _select_saved(path: Path, images: list[_Saved], name: str) -> _Saved:
     """Select the image of this name in manifest.json; "" selects the only one."""
     chosen = [image for image in images if not name or _is_any(image.tags, name)]
     if len({(image.config, image.layers) for image in chosen}) != 1:
-        raise _ambiguous_or_missing(path, name, sorted(tag for image in images for tag in image.tags))
+        raise _ambiguous_or_missing(path, name, [tag for image in images for tag in image.tags or ("",)])
     return chosen[0]
 
 
@@ -375,7 +377,9 @@ def _whole_name(name: str) -> str:
 
 
 def _ambiguous_or_missing(path: Path, name: str, names: list[str], which: str = "") -> BuildError:
-    available = ", ".join(names)[:500] or "no named images"
+    named = sorted(set(names) - {""})
+    unnamed = [f"{names.count('')} without a name"] if named and "" in names else []
+    available = ", ".join([*named[:MAX_NAMES], *unnamed]) or "no named images"
     if name:
         return BuildError(f"{path} has no image {name!r}; available: {available}")
     return BuildError(f"{path} has several images{which}: {available}", "Append a colon and the image's name.")

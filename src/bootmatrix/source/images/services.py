@@ -22,9 +22,10 @@ class Services:
     registries: RegistryAccess
     engine: Engine = field(default_factory=Engine)
 
-    def once(self, key: Sequence[str], make: Callable[[], StoredImage]) -> StoredImage:
-        """Load a cached image, or make it. The key differs whenever the image would."""
-        return cached_image("pulled", json.dumps([_FORMAT, *key]), make, self.store)
+    def once(self, reference: str, key: Sequence[str], make: Callable[[], StoredImage]) -> StoredImage:
+        """Load a cached image, or make it, under this name. The key differs whenever the image would."""
+        image = cached_image("pulled", json.dumps([_FORMAT, *key]), make, self.store)
+        return image.model_copy(update={"reference": reference})  # the same image may have had another name
 
 
 def cached_image(kind: str, key: str, make: Callable[[], StoredImage], store: Store) -> StoredImage:
