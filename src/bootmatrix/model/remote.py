@@ -82,7 +82,6 @@ class WorkerSettings(Model):
     instance: str
     cache: str
     exchange: str = ""
-    slots: int = 0
     cores: int = 0
     labels: tuple[str, ...] = ()
     store_mib: int = 0

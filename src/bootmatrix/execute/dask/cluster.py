@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import dask
@@ -18,14 +17,11 @@ from bootmatrix.errors import HostError
 from bootmatrix.execute.dask.exchange import Depot, SharedFolder
 from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.local_worker import hold_local_worker
-from bootmatrix.execute.dask.offers import programs_of
-from bootmatrix.execute.dask.security import RunKeys, configure, make_run_keys
+from bootmatrix.execute.dask.security import LOOPBACK, RunKeys, configure, make_run_keys
 from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.load.cluster import load_cluster
 from bootmatrix.model.cluster import Cluster, Ec2, Host, SchedulerAddress, Slurm
-from bootmatrix.store import Store
 
-LOOPBACK = "127.0.0.1"
 QUEUE_S = 24 * 3600.0
 """Time that Slurm may leave the first job in its queue."""
 JOIN_S = 60.0
@@ -101,33 +97,31 @@ async def _open_local(settings: ExecutorSettings, folder: Path, bundles: Path) -
 
 @asynccontextmanager
 async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundles: Path) -> AsyncIterator[OpenCluster]:
-    from bootmatrix.execute.dask.hosts import session, supervise
+    from bootmatrix.execute.dask.hosts.session import ClientAccess
+    from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor, supervised
 
-    depot = supervise.HostsDepot(hosts)
+    depot = HostsDepot(hosts)
     await depot.prepare()
     async with run_scheduler(bundles.parent) as (client, address, keys), followed(client, settings) as fleet:
-        port, store = int(urlsplit(address).port or 0), Store(settings.config.sources.cache)
-        access = session.ClientAccess(keys, port, store, programs_of(settings.config))
-        supervisor = supervise.Supervisor(fleet, depot, access)
-        async with supervise.supervised(hosts, supervisor, fleet, settings.observer):
+        supervisor = Supervisor(fleet, depot, ClientAccess.of(settings.config, address, keys))
+        async with supervised(hosts, supervisor, fleet, settings.observer):
             yield OpenCluster(client, fleet, depot, bundles)
 
 
 @asynccontextmanager
 async def _open_ec2(settings: ExecutorSettings, ec2: Ec2, folder: Path, bundles: Path) -> AsyncIterator[OpenCluster]:
     from bootmatrix.cloud.aws_machines import AwsMachines
-    from bootmatrix.execute.dask.hosts import machines, session, supervise
+    from bootmatrix.execute.dask.hosts.machines import MachinePool, RunKey, kept_machines
+    from bootmatrix.execute.dask.hosts.session import ClientAccess
+    from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor
 
-    depot, source = supervise.HostsDepot(()), AwsMachines(ec2, folder)
+    depot, source = HostsDepot(()), AwsMachines(ec2, folder)
     async with run_scheduler(bundles.parent) as (client, address, keys), followed(client, settings) as fleet:
-        port, store = int(urlsplit(address).port or 0), Store(settings.config.sources.cache)
-        supervisor = supervise.Supervisor(
-            fleet, depot, session.ClientAccess(keys, port, store, programs_of(settings.config))
-        )
-        pool = machines.MachinePool(ec2, source, machines.RunKey.make(folder), supervisor, settings.observer)
+        supervisor = Supervisor(fleet, depot, ClientAccess.of(settings.config, address, keys))
+        pool = MachinePool(ec2, source, RunKey.make(folder), supervisor, settings.observer)
         fleet.is_growing = True
         try:
-            async with machines.kept_machines(pool, fleet):
+            async with kept_machines(pool, fleet):
                 yield OpenCluster(client, fleet, depot, bundles)
         finally:
             settings.on_use(pool.use)

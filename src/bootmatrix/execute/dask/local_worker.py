@@ -9,18 +9,17 @@ from pathlib import Path
 import anyio
 
 from bootmatrix.errors import InfraError
+from bootmatrix.execute.dask.control import LINE_BYTES
 from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.offers import programs_of
 from bootmatrix.execute.dask.process import HeldWorker, new_instance
-from bootmatrix.execute.dask.security import RunKeys
+from bootmatrix.execute.dask.security import LOOPBACK, RunKeys
 from bootmatrix.execute.executor import ExecutorSettings
 from bootmatrix.model.remote import ToWorker, WorkerSettings
 
 MODULE = "bootmatrix.cli.worker_process"
 NAME = "localhost"
-LOOPBACK = "127.0.0.1"
 END_S = 10.0
-LINE_BYTES = 1 << 20
 
 
 class ProcessPipe:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed.security import Security
 
+LOOPBACK = "127.0.0.1"
 VALID_FROM, VALID_TO = datetime(2000, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, tzinfo=UTC)
 """A host whose clock is wrong still takes the certificate. The key lives for one run."""
 SILENCE_S = "12s"

@@ -17,12 +17,11 @@ from distributed.deploy.adaptive import Adaptive
 
 from bootmatrix.errors import HostError
 from bootmatrix.execute.dask.preload import VARIABLE
-from bootmatrix.execute.dask.security import RunKeys
+from bootmatrix.execute.dask.security import LOOPBACK, RunKeys
 from bootmatrix.model.cluster import Slurm
 from bootmatrix.model.remote import SharedWorkerSettings
 
 PRELOAD = "bootmatrix.execute.dask.preload"
-LOOPBACK = "127.0.0.1"
 INTERVAL = "1s"
 IDLE_CHECKS = 10
 """Checks in which a worker must be idle before its job ends."""

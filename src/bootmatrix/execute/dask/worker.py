@@ -26,7 +26,7 @@ from bootmatrix.execute.dask.artefacts import Artefacts
 from bootmatrix.execute.dask.control import WorkerChannel, open_worker_channel
 from bootmatrix.execute.dask.exchange import SharedFolder, WorkerExchange
 from bootmatrix.execute.dask.offers import make_offer
-from bootmatrix.execute.dask.security import RunKeys, configure
+from bootmatrix.execute.dask.security import LOOPBACK, RunKeys, configure
 from bootmatrix.execute.dask.task import PLUGIN, CellRunner
 from bootmatrix.model.remote import PROTOCOL, FromWorker, Offer, ToWorker, WorkerSettings
 from bootmatrix.model.run_config import RunConfig, SourceConfig
@@ -37,7 +37,6 @@ END_S = 8.0
 """Limit for stopping guests and leaving the cluster."""
 SLOT, MEMORY = "slot", "memory"
 """Names of Dask's resources: cells at a time, and MiB."""
-LOOPBACK = "127.0.0.1"
 WORKERS_FOLDER = "workers"
 
 
@@ -105,7 +104,7 @@ async def serve(channel: WorkerChannel) -> None:
     settings = WorkerSettings.model_validate_json(await channel.first_line())
     if settings.protocol != PROTOCOL:
         raise HostError(f"bootmatrix {__version__} has protocol {PROTOCOL}, the client {settings.protocol}")
-    offer = make_offer(settings.host, settings.cores, settings.slots, settings.labels, settings.programs)
+    offer = make_offer(settings.host, settings.cores, labels=settings.labels, programs=settings.programs)
     offer = offer.model_copy(update={"instance": settings.instance})
     cache = Path(settings.cache).expanduser().absolute()
     with work_folder(cache, settings.instance) as folder:

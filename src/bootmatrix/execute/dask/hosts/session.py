@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -16,13 +18,14 @@ from bootmatrix.cloud.ssh import HostFault, connected
 from bootmatrix.errors import InfraError
 from bootmatrix.execute.dask.bundle import LIMIT_BYTES
 from bootmatrix.execute.dask.hosts.tool import PROBE, own_platform, own_versions, tool_archive
+from bootmatrix.execute.dask.offers import programs_of
 from bootmatrix.execute.dask.process import HeldWorker, Hello
-from bootmatrix.execute.dask.security import RunKeys
+from bootmatrix.execute.dask.security import LOOPBACK, RunKeys
 from bootmatrix.model.cluster import ARCHIVE, Host
 from bootmatrix.model.remote import ToWorker, WorkerSettings
+from bootmatrix.model.run_config import RunConfig
 from bootmatrix.store import Store
 
-LOOPBACK = "127.0.0.1"
 END_S = 9.0
 MODULE = "bootmatrix.cli.worker_process"
 COMMAND_S = 60.0
@@ -94,6 +97,11 @@ class ClientAccess:
     port: int
     store: Store
     programs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: RunConfig, scheduler: str, keys: RunKeys) -> Self:
+        """Make the client's end of a run with a scheduler."""
+        return cls(keys, int(urlsplit(scheduler).port or 0), Store(config.sources.cache), programs_of(config))
 
 
 @asynccontextmanager
