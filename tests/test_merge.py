@@ -10,9 +10,12 @@ import pytest
 
 from bootmatrix.cell import borne_out
 from bootmatrix.model import Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
+from bootmatrix.report import writer
 from bootmatrix.report.view import FEW_CELLS
 from bootmatrix.runs.run_store import RunWriter, cell_folder, load_run
 from bootmatrix.signoff.agreement import check_agreement
+from bootmatrix.workspace.finished import RunOptions
+from bootmatrix.workspace.merge import MergedRun, merge_runs, report_merged
 from command_line import Tool, refused, tool
 from samples import console_of, green_records, make_cell, make_record, mixed_records, write_run
 
@@ -246,6 +249,23 @@ def test_pages_that_came_with_a_run_are_not_in_the_merged_one(tool: Tool, tmp_pa
     names = {str(path.relative_to(joined)) for path in joined.rglob("*") if path.is_file()}
     assert names == {"record.json", "console.log", "cell.html", "files/kept.txt"}
     assert "alert(1)" not in (joined / "cell.html").read_text()
+
+
+def test_plain_passes_of_a_large_merged_run_have_their_console_for_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MANY_PAGES", FEW_CELLS)
+    cells = [make_cell("x86_64", kernel=f"6.{number}") for number in range(FEW_CELLS + 1)]
+    records = [make_record(cells[0], Verdict.FAIL, "it broke"), *map(make_record, cells[1:])]
+    part = write_part(tmp_path / "parts", records)
+    folder = merge_runs([part], tmp_path / "joined").folder
+    report_merged(MergedRun(folder, load_run(folder), ()), RunOptions())
+    page = (folder / "report.html").read_text()
+    for cell, name in ((cells[0], "cell.html"), (cells[1], "console.log")):
+        linked = cell_folder(folder, cell) / name
+        assert linked.is_file()
+        assert f'href="{linked.relative_to(folder)}"' in page
+    assert len(list(folder.rglob("cell.html"))) == 1
 
 
 def test_a_folder_means_the_runs_in_it(tool: Tool, tmp_path: Path) -> None:

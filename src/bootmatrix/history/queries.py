@@ -63,6 +63,7 @@ class Rows:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self._texts: dict[str, int] = {}
 
     def stamps(self) -> dict[str, str]:
         """Return the stamp of each indexed run."""
@@ -117,6 +118,11 @@ class Rows:
         if not value:
             return 0
         text = json.dumps(value)
+        if text not in self._texts:
+            self._texts[text] = self._stored(text)
+        return self._texts[text]
+
+    def _stored(self, text: str) -> int:
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         row = self._db.execute("SELECT id FROM texts WHERE sha256 = ?", (sha256,)).fetchone()
         if row:

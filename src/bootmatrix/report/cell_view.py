@@ -44,7 +44,8 @@ ReadConsole = Callable[[Record], bytes | None]
 class CellContext:
     """A cell's context: console reader, siblings, changes, history, extent.
 
-    `has_pages` is true if each cell has a page of its own, with the whole console.
+    `has_pages` is true if each cell has a page of its own, with the whole console; `has_plain_pages` if plain passes
+    have one too.
     """
 
     read_console: ReadConsole
@@ -53,6 +54,7 @@ class CellContext:
     past: Past = NO_PAST
     extent: Extent = Extent.EXCERPT
     has_pages: bool = True
+    has_plain_pages: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,13 @@ class CellView:
     @cached_property
     def page(self) -> str:
         """Address of the cell's page, relative to the report; empty without a page."""
-        has_page = self.context.has_pages and self.record.verdict is not Verdict.SKIP
-        return href_of(self.record, PAGE_FILE) if has_page else ""
+        has_page = self.context.has_pages and (self.context.has_plain_pages or self.is_special)
+        return href_of(self.record, PAGE_FILE) if has_page and self.record.verdict is not Verdict.SKIP else ""
+
+    @property
+    def is_special(self) -> bool:
+        """True for all but a plain pass."""
+        return self.record.verdict is not Verdict.PASS or bool(self.state or self.marks)
 
     @cached_property
     def remark(self) -> str:
@@ -183,12 +190,17 @@ class CellView:
         if not self.record.console:
             return None
         data = self.context.read_console(self.record)
-        return view_console(self.record, data, self.href(self.record.console.rpartition("/")[2]), self.context.extent)
+        return view_console(self.record, data, self.console_href, self.context.extent)
 
     def console_end(self, lines: int) -> str:
         """Return the last lines of the console; empty without a console."""
         data = self.context.read_console(self.record) if self.record.console else None
         return last_lines(data or b"", lines)
+
+    @property
+    def console_href(self) -> str:
+        """Address of the console; empty without one."""
+        return self.href(self.record.console.rpartition("/")[2])
 
     @property
     def console_evidence(self) -> Evidence | None:

@@ -144,7 +144,13 @@ class ReportView:
         return tuple(_failure_groups(cells))
 
 
-def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_file: bool = False) -> ReportView:
+def view_run(
+    run: Run,
+    read_console: ReadConsole,
+    past: Past = NO_PAST,
+    single_file: bool = False,
+    has_plain_pages: bool = True,
+) -> ReportView:
     """Make the view of a run. Consoles are read one at a time, to bound memory."""
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
     context = CellContext(
@@ -154,6 +160,7 @@ def view_run(run: Run, read_console: ReadConsole, past: Past = NO_PAST, single_f
         past,
         Extent.FOLDED if single_file else Extent.EXCERPT,
         has_pages=not single_file,
+        has_plain_pages=has_plain_pages,
     )
     cells = tuple(CellView(record, context) for record in records)
     spans = _spans(records, kernels_of(record.cell for record in records))

@@ -20,6 +20,9 @@ from bootmatrix.report.view import ReportView, view_run
 from bootmatrix.runs.run_json import write_run
 from bootmatrix.runs.run_store import RUN_FILE, cell_folder, read_console
 
+MANY_PAGES = 1000
+"""From so many on, pages of plain passes take longer than a second."""
+
 
 def write_reports(
     run: Run, folder: Path, past: Past = NO_PAST, single_file: bool = False, *, has_run: bool = False
@@ -37,7 +40,7 @@ def write_reports(
     """
     faults: list[OSError] = []
     with many_made():
-        view = view_run(run, console_reader(folder), past, single_file)
+        view = view_run(run, console_reader(folder), past, single_file, _has_plain_pages(run, folder))
         # On a disk that is soon full, the small files for programs come first.
         writers: tuple[Callable[[], None], ...] = (
             lambda: write_atomic(folder / JUNIT_FILE, render_junit(view)),
@@ -83,25 +86,27 @@ def write_page(record: Record, folder: Path) -> None:
 def write_pages(view: ReportView, folder: Path) -> None:
     """Write the pages of all cells.
 
-    In a large run a plain pass keeps the page that it got when it finished: rewriting thousands of pages takes longer
-    than the rest of the report.
+    In a large run a plain pass keeps the page that it got when it finished, and has none if it got none: writing
+    thousands of pages takes longer than the rest of the report.
 
     Raises OSError if a page cannot be written.
     """
     for cell in view.cells:
-        if cell.page and (view.complete or _is_special(cell) or not _page(cell, folder).exists()):
+        if cell.page and (view.complete or cell.is_special or not _page(cell.record, folder).exists()):
             _write(replace(cell, context=replace(cell.context, extent=Extent.PAGE)), folder)
 
 
-def _is_special(cell: CellView) -> bool:
-    return cell.verdict != Verdict.PASS or bool(cell.state or cell.marks)
+def _has_plain_pages(run: Run, folder: Path) -> bool:
+    """Return whether plain passes have pages, such as from when they ended."""
+    plain = next((record for record in run.records if record.verdict is Verdict.PASS), None)
+    return len(run.records) <= MANY_PAGES or plain is None or _page(plain, folder).exists()
 
 
-def _page(cell: CellView, folder: Path) -> Path:
-    return cell_folder(folder, cell.record.cell) / PAGE_FILE
+def _page(record: Record, folder: Path) -> Path:
+    return cell_folder(folder, record.cell) / PAGE_FILE
 
 
 def _write(cell: CellView, folder: Path) -> None:
-    path = _page(cell, folder)
+    path = _page(cell.record, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, html.render_cell(cell), durable=False)

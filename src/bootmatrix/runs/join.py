@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import write_atomic
-from bootmatrix.model import Cell, Lock, Record
-from bootmatrix.model.base import as_json
+from bootmatrix.fsio import read_whole, write_atomic
+from bootmatrix.model import Cell, Lock
 from bootmatrix.runs.result_names import harmless_name
 from bootmatrix.runs.run_json import read_value
 from bootmatrix.runs.run_store import LOCK_FILE, RECORD_FILE, cell_folder
@@ -27,10 +26,10 @@ def link_cell(source: Path, target: Path, cell: Cell, names: Mapping[str, str] |
 
     Raises OSError if it cannot write.
     """
-    own = cell_folder(target, cell)
-    own.mkdir(parents=True, exist_ok=True)
+    own = str(cell_folder(target, cell))
+    os.makedirs(own, exist_ok=True)  # noqa: PTH103  # texts: a path takes longer than its link
     with suppress(FileNotFoundError):
-        _link_files(str(cell_folder(source, cell)), str(own), names)
+        _link_files(str(cell_folder(source, cell)), own, names)
 
 
 def _link_files(folder: str, own: str, names: Mapping[str, str] | None) -> None:
@@ -55,11 +54,17 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target, follow_symlinks=False)
 
 
-def write_record(folder: Path, record: Record) -> None:
-    """Write a joined run's record; a link is replaced, not followed."""
-    path = cell_folder(folder, record.cell) / RECORD_FILE
+def write_record(folder: Path, cell: Cell, data: bytes) -> None:
+    """Write a joined run's record, unless that is what was linked.
+
+    A link is replaced, not followed.
+    """
+    path = cell_folder(folder, cell) / RECORD_FILE
+    with suppress(FileNotFoundError):
+        if path.stat().st_size == len(data) and read_whole(path) == data:
+            return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, as_json(record) + b"\n", durable=False)
+    write_atomic(path, data, durable=False)
 
 
 def join_locks(folders: list[Path]) -> tuple[Lock | None, list[str]]:

@@ -290,7 +290,7 @@ def read_console(folder: Path, record: Record) -> bytes:
     if not record.console:
         return b""
     path = console_path(folder, record)
-    if path.resolve() != console_path(folder.resolve(), record):
+    if any(map(os.path.islink, _below(str(folder), str(path)))):
         raise InputError(
             f"{path}: the console of {record.cell.id} is a link, or leads out of the run",
             "Copy the run with what its links lead to (cp -rL).",
@@ -299,7 +299,14 @@ def read_console(folder: Path, record: Record) -> bytes:
         raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
     if path.stat().st_size > MAX_CONSOLE_BYTES:
         raise InputError(f"{path}: {path.stat().st_size} bytes, expected a console of at most {MAX_CONSOLE_BYTES}")
-    return path.read_bytes()
+    return read_whole(path)
+
+
+def _below(folder: str, path: str) -> Iterator[str]:
+    """Yield a path below a folder, and each folder between; a Path is slow."""
+    while len(path) > len(folder):
+        yield path
+        path = path.rpartition("/")[0]
 
 
 def console_path(folder: Path, record: Record) -> Path:
@@ -309,7 +316,7 @@ def console_path(folder: Path, record: Record) -> Path:
 
 def cell_folder(folder: Path, cell: Cell) -> Path:
     """Return the folder of a cell in a run. None of its four parts has a slash."""
-    return folder.joinpath(CELLS_FOLDER, cell.spec_name, cell.arch, cell.machine, cell.kernel)
+    return folder / f"{CELLS_FOLDER}/{cell.spec_name}/{cell.arch}/{cell.machine}/{cell.kernel}"
 
 
 def write_model(path: Path, model: Model) -> None:

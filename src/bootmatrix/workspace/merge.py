@@ -15,7 +15,7 @@ from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_run
 from bootmatrix.judge.attempts import final_judgement
 from bootmatrix.model import LOCAL, AttemptRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
-from bootmatrix.model.base import many_made
+from bootmatrix.model.base import as_json, many_made
 from bootmatrix.report.writer import publish_reports
 from bootmatrix.runs.join import join_locks, link_cell, new_folder, write_record
 from bootmatrix.runs.run_json import FORMAT, write_run
@@ -131,12 +131,14 @@ def _fill(work: Path, sources: Sequence[RunSource], name: str, notes: _Notes) ->
     lock, differing = join_locks([source.folder for source in sources])
     notes.add((f"{entry}: the runs used different versions" for entry in differing), "different versions")
     run = _merged(sources, chosen, name, notes)
-    for cell in chosen:
+    lines = [as_json(record) for record in run.records]
+    for cell, line in zip(chosen, lines, strict=True):
         _take(cell, work)
+        write_record(work, cell.record.cell, line + b"\n")  # the file beside it may say otherwise than the run
     if lock:
         write_model(work / LOCK_FILE, lock)
     write_model(work / STARTED_FILE, _as_started(run))
-    write_run(work / RUN_FILE, run)
+    write_run(work / RUN_FILE, run, lines)
     return run
 
 
@@ -263,7 +265,6 @@ def _take(chosen: CellMerge, work: Path) -> None:
     cell = chosen.record.cell
     if not chosen.is_flaky:
         link_cell(chosen.origin.folder, work, cell)
-        write_record(work, chosen.record)  # the file beside it may say otherwise than the run
         return
     consoles = _attempts(chosen)
     kept = {Path(record.console).name for record, _ in chosen.others} | {RECORD_FILE, "cell.html"}
@@ -271,7 +272,6 @@ def _take(chosen: CellMerge, work: Path) -> None:
     for source, attempt, console in consoles:
         if console:
             link_cell(source.folder, work, cell, {Path(console).name: attempt.console})
-    write_record(work, _final(chosen))
 
 
 def _without(folder: Path, cell: Cell, left_out: set[str]) -> dict[str, str]:
