@@ -321,6 +321,9 @@ def test_another_version_and_a_host_without_qemu_are_refused_at_once(desk: Desk,
     assert verdicts(run) == [Verdict.INFRA_ERROR], output
     assert "runs bootmatrix 9.9" in run.records[0].judgement.reason
     assert run.records[0].attempts == 1, "it is not tried again"
+    words = [*COMMAND, "hosts", "check", str(cluster)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=80, check=False)
+    assert (done.returncode, "a: runs bootmatrix 9.9" in done.stdout) == (3, True), done.stdout + done.stderr
     python.write_text(f'#!/bin/sh\nPATH=/nowhere exec {PYTHON} "$@"\n')
     output, run = desk.run("quick", cluster=cluster)
     assert verdicts(run) == [Verdict.INFRA_ERROR], output
