@@ -177,6 +177,23 @@ def test_labels_reach_nothing_of_inits(tmp_path: Path, label: Any) -> None:
         tree_of(tmp_path, "onboot: [{name: c, image: plain}]", label=label)
 
 
+@pytest.mark.parametrize(
+    "label",
+    [
+        {"mounts": [{"type": "tmpfs", "source": "/etc", "destination": "/x", "options": ["bind\0"]}]},
+        {"mounts": [{"type": "bind\0", "source": "/containers", "destination": "/x"}]},
+        {"mounts": [{"type": "bind", "source": "/srv\0", "destination": "/x"}]},
+        {"readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger", "/sys", "/x\0"]},
+        {"env": ["A=b\0c"]},
+        {"annotations": {"a\0": "b"}},
+    ],
+)
+def test_no_text_of_a_label_ends_earlier_for_the_runtime(tmp_path: Path, label: Any) -> None:
+    """The runtime's texts end at a NUL: a mount that is no bind here would be one there."""
+    with pytest.raises(BuildError, match="container c: a NUL in .*, of its image plain"):
+        tree_of(tmp_path, "onboot: [{name: c, image: plain}]", label=label)
+
+
 def test_the_spec_says_it_in_the_labels_place(tmp_path: Path) -> None:
     label = {"binds": ["/:/host"], "runtime": {"mkdir": ["/containers/x"]}}
     tree_of(tmp_path, "onboot: [{name: c, image: plain, binds: [], runtime: {mkdir: []}}]", label=label)

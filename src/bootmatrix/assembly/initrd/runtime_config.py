@@ -3,7 +3,7 @@
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -92,7 +92,8 @@ def runtime_config(
 
     `ids` map container names in uid and gid to numbers.
 
-    Raises BuildError if a setting is impossible, such as an unknown capability.
+    Raises BuildError if a setting is impossible, such as an unknown capability, or has a NUL: there a runtime's texts
+    end, so that it would see another setting than the checks of privileges.
     """
     mounts = _mounts(container, settings)
     config: Json = {
@@ -105,7 +106,19 @@ def runtime_config(
     _set(config["root"], "readonly", settings.readonly)
     _set(config, "hostname", settings.hostname)
     _set(config, "annotations", settings.annotations)
+    if text := next((text for text in _texts(config) if "\0" in text), None):
+        raise BuildError(f"container {container.name}: a NUL in {text[:80]!r}, of its image {container.image}")
     return config
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield all keys and texts of a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for part in pair for text in _texts(part))
+    elif isinstance(value, list | tuple):
+        yield from (text for part in value for text in _texts(part))
 
 
 def _process(container: Container, settings: ContainerSettings, image: ImageConfig, ids: Mapping[str, int]) -> Json:
