@@ -190,7 +190,7 @@ def test_labels_reach_nothing_of_inits(tmp_path: Path, label: Any) -> None:
 )
 def test_no_text_of_a_label_ends_earlier_for_the_runtime(tmp_path: Path, label: Any) -> None:
     """The runtime's texts end at a NUL: a mount that is no bind here would be one there."""
-    with pytest.raises(BuildError, match="container c: a NUL in .*, of its image plain"):
+    with pytest.raises(BuildError, match=r"container c: a NUL in .*, of its image plain"):
         tree_of(tmp_path, "onboot: [{name: c, image: plain}]", label=label)
 
 
