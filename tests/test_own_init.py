@@ -23,7 +23,7 @@ from bootmatrix.assembly.initrd.own_init import (
 )
 from bootmatrix.assembly.initrd.root import RootParts, guest_tree
 from bootmatrix.assembly.tree import Tree
-from bootmatrix.errors import BuildError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.recipe import load_recipe
 from bootmatrix.model import ImageConfig, StoredImage
@@ -32,6 +32,7 @@ from bootmatrix.store import Store
 from packages import entry, link, make_tar
 
 OURS = {"init": "#!", "usr/bin/busybox": "b", "usr/lib/bootmatrix/guest": "g", "usr/share/doc/x": "d"}
+RELATIVE = "../../services/real/lower"
 RUNTIME = {"usr/bin/crun": "c", "usr/lib/libseccomp.so.2": "l"}
 
 
@@ -192,6 +193,33 @@ def test_no_text_of_a_label_ends_earlier_for_the_runtime(tmp_path: Path, label: 
     """The runtime's texts end at a NUL: a mount that is no bind here would be one there."""
     with pytest.raises(BuildError, match=r"container c: a NUL in .*, of its image plain"):
         tree_of(tmp_path, "onboot: [{name: c, image: plain}]", label=label)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (
+            {"mounts": [{"type": "none", "source": RELATIVE, "destination": "/x", "options": ["rbind"]}]},
+            "unknown volume",
+        ),
+        (
+            {"mounts": [{"type": "tmpfs", "source": RELATIVE, "destination": "/x", "options": ["bind"]}]},
+            "unknown volume",
+        ),
+        ({"mounts": [{"type": "tmpfs", "source": "x", "destination": "/x", "options": ["ro,bind"]}]}, "unknown volume"),
+        ({"mounts": [{"type": "bind", "destination": "/x"}]}, "unknown volume"),
+        ({"binds": [f"{RELATIVE}:/x"]}, "unknown volume"),
+        ({"pid": "../../../proc/1/ns/pid"}, r"the pid namespace .* is no absolute path"),
+        ({"net": "x"}, "the network namespace 'x' is no absolute path"),
+        ({"userns": "../x"}, r"the user namespace .* is no absolute path"),
+    ],
+)
+def test_no_path_begins_where_the_runtime_stands(tmp_path: Path, settings: Any, fault: str) -> None:
+    """It runs in the folder of a container, from which others' are not far."""
+    with pytest.raises(BuildError, match=f"container c: {fault}"):
+        tree_of(tmp_path, "onboot: [{name: c, image: plain}]", label=settings)
+    with pytest.raises((BuildError, InputError)):
+        tree_of(tmp_path, f"onboot: [{json.dumps({'name': 'c', 'image': 'plain', **settings})}]")
 
 
 def test_the_spec_says_it_in_the_labels_place(tmp_path: Path) -> None:

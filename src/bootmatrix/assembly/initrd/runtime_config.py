@@ -141,7 +141,7 @@ def _process(container: Container, settings: ContainerSettings, image: ImageConf
 
 def _linux(container: Container, settings: ContainerSettings, mounts: list[Json]) -> Json:
     devices = settings.devices or ()
-    linux: Json = {"resources": _resources(settings), "namespaces": _namespaces(settings)}
+    linux: Json = {"resources": _resources(settings), "namespaces": _namespaces(container, settings)}
     _set(linux, "uidMappings", _dumped(settings.uid_mappings))
     _set(linux, "gidMappings", _dumped(settings.gid_mappings))
     _set(linux, "sysctl", settings.sysctl)
@@ -307,7 +307,7 @@ def _without_parents(source: str) -> str:
     return posixpath.normpath(source) if ".." in source.split("/") else source
 
 
-def _namespaces(settings: ContainerSettings) -> list[Json]:
+def _namespaces(container: Container, settings: ContainerSettings) -> list[Json]:
     kinds = (
         ("network", settings.net or "root"),
         ("ipc", settings.ipc or "root"),
@@ -315,11 +315,17 @@ def _namespaces(settings: ContainerSettings) -> list[Json]:
         ("pid", settings.pid or "new"),
         ("user", settings.userns or "root"),
     )
-    return [*(_namespace(kind, value) for kind, value in kinds if value not in {"host", "root"}), {"type": "mount"}]
+    others = ((kind, value) for kind, value in kinds if value not in {"host", "root"})
+    return [*(_namespace(container, kind, value) for kind, value in others), {"type": "mount"}]
 
 
-def _namespace(kind: str, value: str) -> Json:
-    return {"type": kind} if value in {"new", "none"} else {"type": kind, "path": value}
+def _namespace(container: Container, kind: str, value: str) -> Json:
+    """Return a namespace, new or by its path; the runtime would look for a relative one beside the container's root."""
+    if value in {"new", "none"}:
+        return {"type": kind}
+    if not value.startswith("/"):
+        raise BuildError(f"container {container.name}: the {kind} namespace {value[:80]!r} is no absolute path")
+    return {"type": kind, "path": value}
 
 
 def _rlimit(container: Container, text: str) -> Json:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.oci_volume import layout_key
 from bootmatrix.assembly.image.roots import completed
+from bootmatrix.assembly.initrd.privileges import is_bind
 from bootmatrix.assembly.tree import Tree, directory, text_file
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, StoredImage, Volume
@@ -41,7 +42,7 @@ def _bind(container: Container, text: str, known: Mapping[str, Volume]) -> str:
 
 
 def _mount(container: Container, mount: Mount, known: Mapping[str, Volume]) -> Mount:
-    if mount.type != "bind" or mount.source.startswith("/"):
+    if not is_bind(mount.usual_type, mount.options) or mount.source.startswith("/"):  # of any type
         return mount
     return mount.model_copy(update={"source": _merged(container, mount.source, mount.options, known)})
 
