@@ -50,7 +50,7 @@ from: bootmatrix/debian-small
 packages: [busybox]                   # with their dependencies
 # debs: ["./{name}_*_{{debian_arch}}.deb"]    # your own packages, one for each architecture, beside this file
 files:
-  - {{path: srv/index.html, contents: "{name} is here\n"}}
+  - {{path: srv/index.html, contents: "{name} is here"}}
   # - {{path: usr/local/bin/{name}, source: "bin/{{arch}}/{name}", mode: "0755"}}    # or programs that you built
 cmd: [/bin/busybox, httpd, -f, -p, "8080", -h, /srv]
 """
