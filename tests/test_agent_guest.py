@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import bootmatrix
-from bootmatrix.errors import AgentError
+from bootmatrix.errors import AgentError, GuestFileError
 from bootmatrix.model.cell import Network
 from bootmatrix.workspace.selection import Selection
 
@@ -30,6 +30,8 @@ async def use(guest: bootmatrix.Guest, folder: Path) -> None:
     assert (await guest.run(["sh", "-c", "echo c >/proc/sysrq-trigger"])).status != 0
     with pytest.raises(bootmatrix.CommandError, match="No such file"):
         await guest.run(["/nowhere"])
+    with pytest.raises(GuestFileError, match="No such file"):  # which is no end of the guest, to be waited for
+        await guest.get("/nowhere", folder)
     with pytest.raises(TimeoutError):
         await guest.run(["sleep", "100"], timeout=1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,6 +123,15 @@ def test_input_without_end(host: Host) -> None:
     assert host.sh("exit 4")[0] == 4
 
 
+def test_a_port_that_is_taken(host: Host) -> None:
+    (guest,) = (file.parent.name for file in host.folder.glob("bootmatrix-*/*/guest.json"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, out, complaint = host.run("forward", guest, f"{port}:80")
+    assert (status, out) == (125, "")
+    assert complaint.startswith(f"bootmatrix: port {port} of 127.0.0.1 cannot be used: Address already in use\n")
+
+
 def test_files_without_room(host: Host, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(4 << 20))
     host.sh("dd if=/dev/zero of=/fill bs=1M")
@@ -205,5 +215,5 @@ def test_an_owner_that_is_killed_takes_its_guest_along(tmp_path: Path) -> None:
 def test_a_kept_guest_that_ends_under_a_command_says_why(tmp_path: Path) -> None:
     host = Host(tmp_path)
     status, _, errors = host.sh("echo c >/proc/sysrq-trigger; sleep 60", *KEPT, "--privileged")
-    assert (status, "has ended: kernel panic: sysrq triggered crash" in errors) == (125, True), errors
+    assert (status, "has ended: kernel panic: sysrq triggered crash\n" in errors) == (125, True), errors
     assert until(lambda: "no guest is kept" in host.run("guests")[1], 5)

@@ -37,7 +37,7 @@ def run_here(args: argparse.Namespace, settings: Mapping[str, Any], job: Mapping
 async def _run(
     args: argparse.Namespace, settings: Mapping[str, Any], job: Mapping[str, Any], terminal: Terminal
 ) -> ExecResult:
-    result = ExecResult(INTERRUPTED)
+    result = ExecResult(INTERRUPTED, ("interrupted",))
     commands = _Signals()
     try:
         async with anyio.create_task_group() as tasks:

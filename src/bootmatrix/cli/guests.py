@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from bootmatrix import __version__
@@ -76,6 +77,11 @@ def run_cp(args: argparse.Namespace) -> int:
     here = os.path.abspath(args.target if source else args.source)  # noqa: PTH100
     copy = {"direction": "get" if source else "put", "here": here, "there": match[2] or "/root"}
     answer = request(guest, {"copy": copy})
+    return _end(answer)
+
+
+def _end(answer: Mapping[str, Any]) -> int:
+    """Print the messages of a guest's last answer on stderr; return its status."""
     for text in answer.get("messages", ()):
         complain(f"bootmatrix: {text}")
     return int(answer["status"])
@@ -89,10 +95,10 @@ def run_forward(args: argparse.Namespace) -> int:
     guest = find_one(args.id)
     ports = [parse_port(text) for text in args.ports]
     for message in follow(guest, {"forward": ports}):
+        if "status" in message:
+            return _end(message)
         say(*message.get("messages", ()))
         sys.stdout.flush()  # the address, also for who reads a pipe
-        if "status" in message:
-            return int(message["status"])
     return 0
 
 

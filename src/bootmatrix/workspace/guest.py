@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from bootmatrix.cell.context import open_context
-from bootmatrix.errors import AgentError, BuildError, InputError
+from bootmatrix.errors import AgentError, BuildError, GuestFileError, InputError
 from bootmatrix.guest import commands
 from bootmatrix.guest.client import AgentChannel, AgentClient, CommandEnd
 from bootmatrix.guest.commands import Connection, fault_words
@@ -241,9 +241,11 @@ class Guest:
 
     @asynccontextmanager
     async def explained(self) -> AsyncIterator[None]:
-        """Return why the guest ended."""
+        """Say why the guest ended, if an error is of its end."""
         try:
             yield
+        except GuestFileError:  # the guest goes on
+            raise
         except AgentError as error:
             cause = await self._session.cause()
             raise AgentError(f"the guest {cause}" if cause else error.message) from error

@@ -20,7 +20,7 @@ from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.serve import serve_http
 from bootmatrix.guest.streams import Signal
 from bootmatrix.judge import judge
-from bootmatrix.model import Bootable, Cell, Machine
+from bootmatrix.model import Bootable, Cell, Machine, Verdict
 from bootmatrix.qemu.host import children, children_cpu_s
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
@@ -28,6 +28,7 @@ from bootmatrix.runs.run_store import CONSOLE_FILE
 from bootmatrix.source.guest_repository import GuestRepository
 
 PACKAGE_FIELDS = {"name", "version", "architecture", "suite", "sha256"}
+EXITS = {"guest-reset": "it reset its machine", "guest-shutdown": "it turned itself off"}
 END_S = 10.0
 """For the end of a guest to be known after its agent's channel was closed."""
 
@@ -127,8 +128,12 @@ class GuestSession:
             return f"cannot be booted: {self.fault}"
         if self.booted is None:
             return "was stopped"
-        judgement = judge(self.booted.outcome, self.machine, self.bootable, read_whole(self.console))
-        return f"has ended: {judgement.reason}"
+        outcome = self.booted.outcome
+        judgement = judge(outcome, self.machine, self.bootable, read_whole(self.console))
+        reason = judgement.reason.removeprefix("the guest ended ")
+        exits = (EXITS.get(str(event.data.get("reason"))) for event in outcome.events if event.name == "SHUTDOWN")
+        way = next((f" ({words})" for words in exits if words), "") if judgement.verdict is Verdict.FAIL else ""
+        return f"has ended: {reason}{way}"
 
 
 def _waited_s() -> float:
