@@ -627,6 +627,14 @@ def test_a_package_whose_name_is_a_path_is_refused(tmp_path: Path, field: str) -
         read_packages([str(path)], PROFILES)
 
 
+def test_reports_of_earlier_trials_are_not_in_the_copy(here: Path) -> None:
+    write(here / "tree/main.c")
+    request = TrialRequest(find_thing(["./tree"]), words=("true",), arch=("x86_64",), reports=here / "tree/reports")
+    first, _ = prepare_trial(request, PROFILES, here / "cache", None)
+    write(here / "tree/reports/run/run.json")
+    assert prepare_trial(request, PROFILES, here / "cache", None)[0] == first
+
+
 def test_a_project_saved_in_the_tried_folder_is_not_in_its_own_copy(here: Path) -> None:
     write(here / "src/main.sh", "true\n")
     request = TrialRequest(find_thing(["."]), ("true",), ("x86_64",))

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bootmatrix.cli import options
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the project of a trial, run its matrix, and return the exit status."""
     workspace = options.workspace(args)
     profiles = with_catalogues(workspace.profiles(), args.kernel)
-    request = _request(args, profiles)
+    request = replace(_request(args, profiles), reports=workspace.reports_folder)
 
     def image_faults(image: str, cells: Sequence[Cell]) -> dict[str, str]:
         booted = cells if "system" in (args.tier or ("system",)) else ()

@@ -87,7 +87,7 @@ def write_kernel_test(
     recipe: dict[str, Any] = {"from": base_image(request.image), "workdir": "/"}
     recipe["files"] = [{"path": RUN, "mode": "0755", "contents": script(request)}]
     if request.copy is not None:
-        notes += copy_tree(request.copy.resolve(), folder / f"images/{NAME}/files", folder).notes()
+        notes += copy_tree(request.copy.resolve(), folder / f"images/{NAME}/files", [folder]).notes()
         recipe["files"].append({"path": FILES.lstrip("/"), "source": "files"})
     limit = request.timeout or DEFAULT_LIMIT
     limit_s = max(duration_s(limit), LEAST_LIMIT_S)

@@ -6,7 +6,7 @@ import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,8 +49,8 @@ def _some(paths: list[str]) -> str:
     return ", ".join(paths[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def copy_tree(source: Path, target: Path, without: Path | None = None) -> CopiedTree:
-    """Copy a source tree, except for the folder `without`, in which the copy may be.
+def copy_tree(source: Path, target: Path, without: Iterable[Path] = ()) -> CopiedTree:
+    """Copy a source tree, except for the folders `without`, in which the copy may be.
 
     Raises InputError if there are too many, too large or unreadable files, or none at all.
     """
@@ -64,9 +64,9 @@ def copy_tree(source: Path, target: Path, without: Path | None = None) -> Copied
 
 
 class _Copier:
-    def __init__(self, root: Path, without: Path | None) -> None:
+    def __init__(self, root: Path, without: Iterable[Path]) -> None:
         self.root, self.tree = root, CopiedTree()
-        self.without = without.resolve() if without else None
+        self.without = {path.resolve() for path in without}
         self._until_s = time.process_time() + MATCHING_S
 
     def walk(self, folder: Path, rules: tuple[tuple[Path, object], ...], depth: int) -> Iterator[tuple[Path, int]]:
@@ -83,7 +83,7 @@ class _Copier:
                 continue
             if time.process_time() > self._until_s:
                 raise InputError(f"{self.root}: {IGNORE_FILE} takes too long to match", "Simplify its patterns.")
-            if is_folder and self.without and path.resolve() == self.without:
+            if is_folder and path.resolve() in self.without:
                 continue
             with readable(path, hint=_ADVICE):
                 status = entry.stat(follow_symlinks=False)

@@ -221,7 +221,8 @@ def _write_prepared(project: _Project) -> str:
 
 def _add_folder(project: _Project, recipe: dict[str, Any]) -> None:
     source = Path(project.request.thing.paths[0]).resolve()
-    copied = copy_tree(source, project.folder / f"images/{project.name}/tree", project.folder)
+    without = [project.folder, *([project.request.reports] if project.request.reports else [])]
+    copied = copy_tree(source, project.folder / f"images/{project.name}/tree", without)
     project.notes += copied.notes()
     project.cwd = f"{SOURCES}/{project.name}"
     recipe |= {"files": [{"path": project.cwd.lstrip("/"), "source": "tree"}], "workdir": project.cwd}

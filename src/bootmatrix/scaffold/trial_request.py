@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import InputError
@@ -27,7 +28,8 @@ class TrialRequest:
     """Everything that `bootmatrix try` takes. `keys` are further keys of the matrix.
 
     `arch` are targets; if `is_explicit`, the thing must be for each of them. Otherwise those that it is not for are
-    skipped, or left out if no architecture was named (`is_open`) and the path has no placeholder.
+    skipped, or left out if no architecture was named (`is_open`) and the path has no placeholder. `reports` are left
+    out of a folder's copy.
     """
 
     thing: Thing
@@ -48,6 +50,7 @@ class TrialRequest:
     path: str = ""
     timeout: str = ""
     outbound: bool = False
+    reports: Path | None = None
     keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
