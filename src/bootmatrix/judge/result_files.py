@@ -19,7 +19,8 @@ from bootmatrix.model.verdict import Finding, piece
 MAX_FILE_BYTES = 1 << 20
 """Limit of one file; a guest sends half of it at most."""
 MISSING_ADVICE = (
-    "Files are taken from the container's own root after its exit; files on a bind or a tmpfs are not there."
+    "Files are taken from the container's own root after its exit; files on a bind or a tmpfs are not there. "
+    "Pipes, sockets and devices do not count."
 )
 GZIP = zlib.MAX_WBITS | 16
 MAX_FAULTS = 5

@@ -1,5 +1,6 @@
 """Images made from packages (`build.yml`), and their lookup by reference."""
 
+import os
 import re
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -49,7 +50,8 @@ def _in_folder(reference: str, path: Path) -> Path:
     recipe = folder / RECIPE
     try:
         if recipe.is_file():
-            return recipe
+            short = Path(os.path.normpath(recipe))  # without `..`, for messages; another file if a link comes before it
+            return short if short.is_file() and short.samefile(recipe) else recipe
     except OSError as error:
         raise InputError(f"{reference[:80]!r} cannot be the name of a folder: {error.strerror}") from error
     near = {f"{PACKAGE}./{file.parent.relative_to(path.parent)}" for file in path.parent.glob(f"*/*/{RECIPE}")}
