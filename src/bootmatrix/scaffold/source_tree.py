@@ -37,7 +37,8 @@ class CopiedTree:
 
     def notes(self) -> Iterator[str]:
         """Yield notes for the user."""
-        yield f"copied {self.files} files, {self.size_bytes:,} bytes (.gitignore is honoured)"
+        files = "1 file" if self.files == 1 else f"{self.files:,} files"
+        yield f"copied {files}, {self.size_bytes:,} bytes (.gitignore is honoured)"
         if self.special:
             yield f"left out, as they are not files: {_some(self.special)}"
         if self.outside:
