@@ -516,7 +516,7 @@ def test_an_image_that_is_not_for_all_architectures(here: Path) -> None:
     write_layout(here, made)
     done = tool(here, "./layout", "--arch", "x86_64,aarch64", "--", "true")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("is for linux/amd64, expected linux/arm64\n")
+    assert done.stderr.endswith("is for linux/amd64, expected linux/arm64\n  It is for --arch x86_64.\n")
     assert not list(here.glob("cache/*/*layout*")), "no project is left"
 
 

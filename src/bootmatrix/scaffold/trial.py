@@ -332,7 +332,8 @@ def _exclusions(project: _Project, cells: Sequence[Cell], image_faults: ImageFau
     faults = {} if image.startswith(SHIPPED) else image_faults(image, cells)
     reasons = {**(project.choice.lacking if project.choice else {}), **faults}
     if faults and (request.is_explicit or len(faults) == len(archs)):
-        raise InputError(next(iter(faults.values())))
+        others = ",".join(arch for arch in archs if arch not in faults)
+        raise InputError(next(iter(faults.values())), f"It is for --arch {others}." if others else "Try --arch all.")
     return [{"arch": arch, "reason": reasons[arch]} for arch in archs if arch in reasons]
 
 
