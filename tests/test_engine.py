@@ -62,6 +62,8 @@ def test_an_image_of_the_engine(
     found = error_of(images, source, BuildError, "linux/s390x")
     assert "the Docker engine has mine:1 for linux/amd64, expected linux/s390x" in found
     assert "docker pull --platform linux/s390x mine:1" in found
+    faults = [images.platform_fault(source, platform) for platform in (AMD64, "linux/s390x")]
+    assert faults == ["", "the Docker engine has mine:1 for linux/amd64, expected linux/s390x"]
     assert "the Docker engine has no image none:1" in error_of(
         images, ImageSource(kind="docker-daemon", name="none:1"), BuildError
     )

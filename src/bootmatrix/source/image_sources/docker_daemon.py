@@ -37,6 +37,11 @@ def saved_image(name: str, identity: str, platform: str, services: Services) -> 
     return services.once(name, ["engine", identity, platform], make)
 
 
+def platform_fault(source: ImageSource, platform: str, services: Services) -> str:
+    """Return why the engine's image is not for a platform."""
+    return services.engine.platform_fault(source.name, platform)
+
+
 def digest(source: ImageSource) -> str:  # noqa: ARG001  (protocol)
     """Return "": a name of the engine may change at any time."""
     return ""

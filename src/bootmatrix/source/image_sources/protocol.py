@@ -18,10 +18,12 @@ class ImageSourceType(Protocol):
     relative to the folder of the file with the reference. Otherwise an image's name follows; a bare prefix in
     `--image` keeps the image's own name.
 
-    A source may have two more functions:
+    A source may have more functions:
 
     - `document(source, services) -> tuple[bytes, Blobs]`: the index or manifest of an image and its blobs, for volumes
       that hold an image as it is;
+    - `platform_fault(source, platform, services) -> str`: why an image is not for an OCI platform, for sources without
+      `document`; empty if it is. Such an architecture is skipped by `try`;
     - `pinned(source, sha256) -> ImageSource`: the image of this digest, even if its tag has moved.
     """
 

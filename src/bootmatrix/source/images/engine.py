@@ -50,15 +50,25 @@ class Engine:
 
         Raises BuildError if the image is missing, or for another platform; InfraError if the engine does not answer.
         """
+        identity, fault = self._looked_up(name, platform)
+        if fault:
+            raise BuildError(fault, f"Get it: docker pull --platform {platform} {name}")
+        return identity
+
+    def platform_fault(self, name: str, platform: str) -> str:
+        """Return why the engine's image is not for a platform; empty if it is.
+
+        Raises BuildError if the image is missing, InfraError if the engine does not answer.
+        """
+        return self._looked_up(name, platform)[1]
+
+    def _looked_up(self, name: str, platform: str) -> tuple[str, str]:
+        """Return an image's id, and why it is not for a platform."""
         with self._reached(name) as client:
             image = client.inspect_image(name)
         available = {"os": image.get("Os"), "architecture": image.get("Architecture"), "variant": image.get("Variant")}
-        if not fits(available, platform):
-            raise BuildError(
-                f"the Docker engine has {name} for {name_of(available)}, expected {platform}",
-                f"Get it: docker pull --platform {platform} {name}",
-            )
-        return str(image["Id"])
+        fault = f"the Docker engine has {name} for {name_of(available)}, expected {platform}"
+        return str(image["Id"]), "" if fits(available, platform) else fault
 
     def save(self, name: str, store: Store) -> str:
         """Save an image as a tar archive in the store, and return its digest.

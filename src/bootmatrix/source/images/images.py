@@ -46,6 +46,9 @@ class Images:
 
         Raises BuildError if the image is damaged, InfraError if the image is unavailable.
         """
+        own = None if source.is_made_here else getattr(image_sources.load(source.kind), "platform_fault", None)
+        if own:
+            return str(own(source, platform, self._services))
         opened = self.opened(source)
         return platform_fault(source.path or source.name, *opened, platform) if opened else ""
 
