@@ -35,7 +35,7 @@ LAYERS = (
     {"qemu", "console", "runs"},
     {"store", "progress", "plugins"},
     {"model"},
-    {"errors", "fsio", "operating_system", "bootmatrix"},
+    {"errors", "fsio", "operating_system", "packaged", "bootmatrix"},
     {"redact"},
 )
 """From the top: a package imports from itself and from the rows below, never from a peer."""
@@ -162,7 +162,7 @@ def distributions() -> set[str]:
     return {word for word in {*catalogues, *words} if len(word) > 2} - {"amazon"}  # a cloud, too
 
 
-OF_THE_HOST = {"cli/doctor.py", "scaffold/examples.py"}
+OF_THE_HOST = {"cli/host_packages.toml", "scaffold/example/github.yml"}
 """Package managers by the host's os-release(5), and the label of a CI's runner: neither is about kernels."""
 
 

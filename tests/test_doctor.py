@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.cli.doctor import GPGV, KEYRING, PROBE_S, fetch_probe, install_command
+from bootmatrix.cli.doctor import PROBE_S, TABLE, fetch_probe, install_command
 from bootmatrix.errors import HostError
 from bootmatrix.operating_system import is_portable
+from bootmatrix.packaged import packaged_table
 from bootmatrix.workspace.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -182,11 +183,14 @@ def test_kvm_is_tried_with_a_guest(tmp_path: Path) -> None:
     ],
 )
 def test_the_command_is_that_of_the_distribution(likes: list[str], command: str) -> None:
-    assert install_command(GPGV, likes) == command
+    assert install_command(packaged_table(TABLE)["packages"]["gpgv"], likes) == command
 
 
 def test_a_package_that_a_distribution_lacks_is_described() -> None:
-    assert install_command(KEYRING, ["suse"]) == "Install your system's equivalent of debian-archive-keyring."
+    assert (
+        install_command(packaged_table(TABLE)["packages"]["keyring"], ["suse"])
+        == "Install your system's equivalent of debian-archive-keyring."
+    )
 
 
 def test_a_download_for_the_kvm_check_is_given_up_in_time(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import load_one
-from bootmatrix.scaffold.kernel_test import KUNIT, KernelTestRequest, script
+from bootmatrix.packaged import packaged
+from bootmatrix.scaffold.kernel_test import KernelTestRequest, script
 from bootmatrix.workspace.kernel_test import prepare_kernel_test
 from command_line import Tool
 from kernel_forms import PROFILES as FORMS
@@ -134,7 +135,7 @@ def test_results_of_kunit_are_printed_and_none_is_a_failure(
 ) -> None:
     (tmp_path / "kunit/suite").mkdir(parents=True)
     (tmp_path / "kunit/suite/results").write_text(f"{report}# suite: pass:1\nnoise\n", encoding="utf-8")
-    text = KUNIT.replace("/sys/kernel/debug/kunit", str(tmp_path / "kunit")).replace("/tmp/kunit", str(tmp_path / "k"))
+    text = packaged("scaffold/kunit.sh").replace("/sys/kernel/debug/kunit", str(tmp_path / "kunit")).replace("/tmp/kunit", str(tmp_path / "k"))
     done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     assert done.stdout.startswith(printed)

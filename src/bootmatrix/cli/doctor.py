@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from bootmatrix.errors import BootmatrixError, HostError
 from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
 from bootmatrix.model import Machine, Profile
 from bootmatrix.operating_system import core_count, is_portable
+from bootmatrix.packaged import packaged_table
 from bootmatrix.qemu.cgroup import places
 from bootmatrix.qemu.host import available_memory_mib
 from bootmatrix.qemu.version import qemu_version
@@ -54,39 +55,7 @@ KVM = Path("/dev/kvm")
 PROBE_KERNEL = "6.1"
 """Preferred kernel of the KVM check, the most likely one in the cache."""
 
-Packages = dict[str, str]
-"""Names of a program's package by package manager; `apt` is required."""
-
-INSTALLERS = {
-    "apt": "sudo apt-get install --no-install-recommends",
-    "dnf": "sudo dnf install",
-    "zypper": "sudo zypper install",
-    "pacman": "sudo pacman -S",
-    "apk": "sudo apk add",
-    "brew": "brew install",
-}
-MANAGERS = {
-    "Darwin": "brew",
-    "debian": "apt",
-    "ubuntu": "apt",
-    "fedora": "dnf",
-    "rhel": "dnf",
-    "suse": "zypper",
-    "opensuse": "zypper",
-    "arch": "pacman",
-    "alpine": "apk",
-}
-"""Package manager by ID or ID_LIKE of os-release(5), or by the system's name."""
-
-GPGV: Packages = {"apt": "gpgv", "dnf": "gnupg2", "zypper": "gpg2", "pacman": "gnupg", "apk": "gpgv", "brew": "gnupg"}
-KEYRING: Packages = {
-    "apt": "debian-archive-keyring",
-    "dnf": "debian-keyring",
-    "pacman": "debian-archive-keyring",
-    "apk": "debian-archive-keyring",
-}
-SQUASHFS: Packages = {**dict.fromkeys(INSTALLERS, "squashfs-tools"), "zypper": "squashfs", "brew": "squashfs"}
-SETPRIV: Packages = {**dict.fromkeys(INSTALLERS, "util-linux"), "apk": "setpriv"}
+TABLE = "cli/host_packages.toml"
 
 
 @dataclass(frozen=True)
@@ -110,7 +79,7 @@ def examine(workspace: Workspace, profiles: dict[str, Profile]) -> Iterator[Host
     end_s = time.monotonic() + LIMIT_S
     machines = [machine for profile in profiles.values() for machine in profile.machines.values()]
     yield from emulators(profiles)
-    yield program("gpgv", "verifies the archive's signatures", GPGV)
+    yield program("gpgv", "verifies the archive's signatures")
     yield keyring()
     yield means()
     yield packer()
@@ -148,44 +117,38 @@ def emulator(machine: Machine) -> HostCheck:
     try:
         version = qemu_version(machine)
     except HostError as error:
-        names = {
-            "apt": machine.qemu_package,
-            "dnf": f"/usr/bin/{machine.qemu}",
-            "zypper": f"/usr/bin/{machine.qemu}",
-            "pacman": "qemu-full",
-            "apk": machine.qemu,
-            "brew": "qemu",
-        }
-        hint = error.hint if shutil.which(machine.qemu) else install(names)
+        is_there = shutil.which(machine.qemu)
+        hint = error.hint if is_there else install("qemu", package=machine.qemu_package, program=machine.qemu)
         return HostCheck("missing", machine.qemu, error.message, hint)
     return HostCheck("ok", machine.qemu, f"{version} (needed: {machine.min_qemu})")
 
 
-def program(name: str, use: str, packages: Packages) -> HostCheck:
+def program(name: str, use: str) -> HostCheck:
     """Check that a program is in PATH."""
     path = shutil.which(name)
-    return HostCheck("ok", name, path) if path else HostCheck("missing", name, f"not found: {use}", install(packages))
+    return HostCheck("ok", name, path) if path else HostCheck("missing", name, f"not found: {use}", install(name))
 
 
 def means() -> HostCheck:
     """Check what ends and confines QEMU: of Linux, or portable."""
     if not is_portable():
-        return program("setpriv", "ends QEMU together with bootmatrix", SETPRIV)
+        return program("setpriv", "ends QEMU together with bootmatrix")
     lacks = "no limits, namespaces and control groups for QEMU, no copies of guests (--boot fork)"
     return HostCheck("note", "means", f"portable: {lacks}", "docs/where-to-run.md lists what only Linux has.")
 
 
 def packer() -> HostCheck:
     """Check the tool for forked guests' disks, which nothing else needs."""
-    check = program("sqfstar", "makes disks of roots, and of forked guests", SQUASHFS)
+    check = program("sqfstar", "makes disks of roots, and of forked guests")
     return check if check.state == "ok" else replace(check, state="note", hint=f"for --boot fork: {check.hint}")
 
 
 def makers() -> Iterator[HostCheck]:
     """Note the missing programs that some formats of `bootmatrix build` need."""
     for name, package in TOOLS.items():
-        if package not in SQUASHFS.values() and shutil.which(name, path=PATH) is None:  # squashfs: see packer
-            yield HostCheck("note", name, "not found: needed by some formats of 'build'", install({"apt": package}))
+        if package != TOOLS["sqfstar"] and shutil.which(name, path=PATH) is None:  # squashfs: see packer
+            hint = install_command({"apt": package}, _likes())
+            yield HostCheck("note", name, "not found: needed by some formats of 'build'", hint)
 
 
 def keyring() -> HostCheck:
@@ -193,7 +156,7 @@ def keyring() -> HostCheck:
     try:
         return HostCheck("ok", "archive's keys", str(Settings().keyring))
     except HostError as error:
-        return HostCheck("missing", "archive's keys", error.message, install(KEYRING))
+        return HostCheck("missing", "archive's keys", error.message, install("keyring"))
 
 
 def disk(cache_folder: Path | None, needed_mib: int = DISK_MIB) -> HostCheck:
@@ -317,20 +280,29 @@ def fetch_probe(workspace: Workspace, cells: tuple[str, ...], end_s: float) -> N
         raise HostError("the download takes longer than 'doctor' may", hint) from None
 
 
-def install(packages: Packages) -> str:
+def install(name: str, **values: str) -> str:
     """Return the command that installs a program, Debian's package if unknown."""
+    table = packaged_table(TABLE)
+    packages = table["packages"][name]
+    packages = dict.fromkeys(table["installers"], packages) if isinstance(packages, str) else packages
+    return install_command({manager: text.format(**values) for manager, text in packages.items()}, _likes())
+
+
+def _likes() -> list[str]:
+    """Return the names of this distribution and of its ancestors."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
         release = {"ID": platform.system()}
-    return install_command(packages, f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split())
+    return f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
 
 
-def install_command(packages: Packages, likes: Iterable[str]) -> str:
+def install_command(packages: Mapping[str, str], likes: Iterable[str]) -> str:
     """Return a distribution's command, by its name or its ancestors'."""
-    manager = next((MANAGERS[like] for like in likes if like in MANAGERS), "")
+    installers, managers = packaged_table(TABLE)["installers"], packaged_table(TABLE)["managers"]
+    manager = next((managers[like] for like in likes if like in managers), "")
     if manager in packages:
-        return f"{INSTALLERS[manager]} {packages[manager]}"
+        return f"{installers[manager]} {packages[manager]}"
     return f"Install your system's equivalent of {packages['apt']}."
 
 

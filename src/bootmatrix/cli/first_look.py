@@ -3,14 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from bootmatrix.cli.doctor import GPGV, INSTALLERS, SETPRIV, HostCheck, disk, emulator, keyring, program
+from bootmatrix.cli.doctor import HostCheck, disk, emulator, keyring, program
 from bootmatrix.errors import HostError
 from bootmatrix.model import Machine
-from bootmatrix.qemu.disk import MAKER, PACKAGE
+from bootmatrix.qemu.disk import MAKER
 from bootmatrix.qemu.outbound import PROGRAM
 
-PASST, E2FSPROGS = dict.fromkeys(INSTALLERS, PROGRAM), dict.fromkeys(INSTALLERS, PACKAGE)
-"""The package of each installer."""
 LEAST_DISK_MIB = 1024
 """Room for the kernel, the packages and the initrd of a small trial."""
 
@@ -25,10 +23,10 @@ def check_host(machines: Iterable[Machine], cache: Path | None, *, offline: bool
     scratch = any(machine.scratch_mib for machine in machines)
     checks = [
         *(emulator(machine) for machine in needed.values()),
-        program("setpriv", "ends QEMU together with bootmatrix", SETPRIV),
-        *(() if offline else (program("gpgv", "verifies the archive's signatures", GPGV), keyring())),
-        *((program(PROGRAM, "gives guests an outbound network", PASST),) if outbound else ()),
-        *((program(MAKER, "makes scratch disks", E2FSPROGS),) if scratch else ()),
+        program("setpriv", "ends QEMU together with bootmatrix"),
+        *(() if offline else (program("gpgv", "verifies the archive's signatures"), keyring())),
+        *((program(PROGRAM, "gives guests an outbound network"),) if outbound else ()),
+        *((program(MAKER, "makes scratch disks"),) if scratch else ()),
         disk(cache, LEAST_DISK_MIB),
     ]
     missing = [check for check in checks if check.state == "missing"]

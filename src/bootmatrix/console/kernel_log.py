@@ -1,17 +1,16 @@
 """The kernel's taints and log, as init reports them: evidence beside the console."""
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import Literal
 
 from bootmatrix.console.kernel_messages import find_kernel_faults, stall_of
 from bootmatrix.console.stalls import STARVED_S, Starvation
 from bootmatrix.model import Evidence, GuestMessage, KernelFault, Outcome, Verdict
 from bootmatrix.model.verdict import Finding, piece
+from bootmatrix.packaged import packaged_table
 
 KIND = "kernel"
 PROTOCOL = 2
@@ -81,8 +80,7 @@ class KernelLog:
 @lru_cache(maxsize=1)
 def load_taints() -> tuple[Taint, ...]:
     """Load all taints of taints.toml."""
-    text = files("bootmatrix.console").joinpath("taints.toml").read_text(encoding="utf-8")
-    return tuple(Taint(**entry) for entry in tomllib.loads(text)["taint"])
+    return tuple(Taint(**entry) for entry in packaged_table("console/taints.toml")["taint"])
 
 
 def read_kernel_log(messages: Iterable[GuestMessage]) -> KernelLog | None:

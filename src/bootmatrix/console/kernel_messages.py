@@ -4,14 +4,13 @@ The messages are in kernel_messages.toml.
 """
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 
 from bootmatrix.model import KernelFault
+from bootmatrix.packaged import packaged_table
 
 STAMP = rb"\[ *[0-9]+\.[0-9]{6}\](?:\[[^\]\n]{1,24}\])? "
 """The kernel's prefix of a line: seconds since its start, and optionally the caller."""
@@ -27,6 +26,7 @@ STAMPED_BANNER = re.compile(rb"^\r?(?:<[0-9]{1,4}>)?%sLinux version " % STAMP, r
 UNTIMED = re.compile(rb"ommand line:[^\n]*\sprintk\.time=(?:0|n|f|of)", re.IGNORECASE)
 """A command line that takes effect after an early console has shown the first message."""
 
+FILE = "console/kernel_messages.toml"
 MAX_OF_A_KIND = 3
 """Faults of one name that are recorded; further ones are dropped."""
 MAX_TRACE_LINES = 80
@@ -64,8 +64,7 @@ class KernelMessage:
 @lru_cache(maxsize=1)
 def load_messages() -> tuple[KernelMessage, ...]:
     """Load all messages of kernel_messages.toml, in the order of matching."""
-    text = files("bootmatrix.console").joinpath("kernel_messages.toml").read_text(encoding="utf-8")
-    entries = tomllib.loads(text)["message"]
+    entries = packaged_table(FILE)["message"]
     return tuple(KernelMessage(**{**entry, "examples": tuple(entry["examples"])}) for entry in entries)
 
 
@@ -81,8 +80,7 @@ def escalated(faults: Iterable[KernelFault], fatal: Collection[str]) -> tuple[Ke
 
 @lru_cache(maxsize=1)
 def _locations() -> tuple[re.Pattern[str], ...]:
-    text = files("bootmatrix.console").joinpath("kernel_messages.toml").read_text(encoding="utf-8")
-    return tuple(re.compile(entry["pattern"]) for entry in tomllib.loads(text)["location"])
+    return tuple(re.compile(entry["pattern"]) for entry in packaged_table(FILE)["location"])
 
 
 def locate(trace: Iterable[str]) -> str:

@@ -1,14 +1,17 @@
-"""Failed tests in the output of test runners: those of RUNNERS, and TAP."""
+"""Failed tests in the output of runners (test_runners.toml), and in TAP."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from bootmatrix.model import SubResult, Verdict
+from bootmatrix.packaged import packaged_table
 
 MAX_LINES = 200_000
 MAX_NAMED = 5
 MAX_NAME = 80
+PATTERNS = ("failed", "numbers", "first")
 
 
 @dataclass(frozen=True)
@@ -41,64 +44,13 @@ class Runner:
     needs_summary: bool = False
 
 
-RUNNERS = (
-    Runner(
-        "pytest",
-        re.compile(r"(?:FAILED|ERROR) \S*?::(?P<name>[^\s\[]+(?:\[.*?\])?)(?: - |$)"),
-        re.compile(r"=+ .*?(?=\d+ (?:failed|passed|error)).* in [\d.]+s.* =+$"),
-        re.compile(r"(?:_{3,} .*\S _{3,}$|E   |FAILED |ERROR )"),
-    ),
-    Runner(
-        "unittest",
-        re.compile(r"(?:FAIL|ERROR): (?P<name>\w+) \([\w.]+\)"),
-        re.compile(r"Ran (?P<total>\d+) tests? in "),
-        re.compile(r"(?:FAIL|ERROR): "),
-    ),
-    Runner(
-        "go test",
-        re.compile(r"\s*--- FAIL: (?P<name>\S+)"),
-        re.compile(r"\s*--- (?:PASS|FAIL): "),
-        re.compile(r"\s*--- FAIL: "),
-    ),
-    Runner(
-        "cargo test",
-        re.compile(r"test (?P<name>\S+)(?: - .*)? \.\.\. FAILED$"),
-        re.compile(r"test result: \w+\. .*passed; .*failed"),
-        re.compile(r"(?:thread '.*' panicked|test \S+ \.\.\. FAILED)"),
-    ),
-    Runner(
-        "GoogleTest",
-        re.compile(r"\[  FAILED  \] (?P<name>\w+[./]\S+?)(?:,.*)? \(\d+ ms\)$"),
-        re.compile(r"\[=+\] (?P<total>\d+) tests? from .* ran\."),
-        re.compile(r"(?:.*: Failure$|\[  FAILED  \])"),
-    ),
-    Runner(
-        "CTest",
-        re.compile(r"\s*\d+/\d+ Test +#\d+: (?P<name>\S+) \.+\*\*\*"),
-        re.compile(r"\d+% tests passed, \d+ tests? failed out of (?P<total>\d+)"),
-        re.compile(r"\s*\d+/\d+ Test .*\*\*\*"),
-    ),
-    Runner(
-        "Meson",
-        re.compile(r"\s*\d+/\d+ (?P<name>\S.*?) +(?:FAIL|TIMEOUT|ERROR|UNEXPECTEDPASS|INTERRUPT) +[\d.]+ ?s\b"),
-        re.compile(r"\s*\d+/(?P<total>\d+) \S.* [\d.]+ ?s\b"),
-        re.compile(r"\s*\d+/\d+ \S.* (?:FAIL|TIMEOUT|ERROR|UNEXPECTEDPASS|INTERRUPT) "),
-    ),
-    Runner(
-        "Automake",
-        re.compile(r"(?:FAIL|XPASS|ERROR): (?P<name>[^\s:]+)(?: .*)?$"),
-        re.compile(r"# TOTAL: (?P<total>\d+)$"),
-        re.compile(r"(?:FAIL|XPASS|ERROR): "),
-        needs_summary=True,
-    ),
-    Runner(
-        "prove",
-        re.compile(r"(?P<name>\S+) +\(Wstat: \d.* Tests: \d+ Failed: \d+\)$"),
-        re.compile(r"Files=(?P<total>\d+), Tests=\d+"),
-        re.compile(r"(?:Failed \d+/\d+ subtests|Dubious, test returned)"),
-        needs_summary=True,
-    ),
-)
+@cache
+def load_runners() -> tuple[Runner, ...]:
+    """Load all runners of test_runners.toml."""
+    entries = packaged_table("console/test_runners.toml")["runner"]
+    return tuple(Runner(**entry | {name: re.compile(entry[name]) for name in PATTERNS}) for entry in entries)
+
+
 COUNTS = re.compile(r"(\d+) (?:failed|passed|errors?)\b")
 
 
@@ -110,7 +62,7 @@ def find_failed_tests(transcript: bytes, container: str) -> FailedTests | None:
         for number, line in enumerate(transcript.decode("utf-8", "replace").split("\n")[:MAX_LINES], 1)
         if line.startswith(prefix)
     ]
-    return next((failed for runner in RUNNERS if (failed := _read(runner, lines))), None)
+    return next((failed for runner in load_runners() if (failed := _read(runner, lines))), None)
 
 
 def _read(runner: Runner, lines: list[tuple[int, str]]) -> FailedTests | None:

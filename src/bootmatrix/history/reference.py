@@ -131,7 +131,7 @@ def newest_run(reports: Path) -> str:
 
 
 def with_life(line: RunLine, reports: Path) -> RunLine:
-    """Return the line of an unended run as under way, if a process writes to it, or killed."""
+    """Return the line of an unended run: under way, or killed."""
     if line.state is not RunState.INTERRUPTED or line.ended_at:
         return line
     is_running = is_under_way(reports / line.name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from bootmatrix.errors import HostError
 from bootmatrix.model import Profile
 from bootmatrix.model.user_tier import UserContainer
+from bootmatrix.packaged import packaged
 from bootmatrix.qemu.sandbox import LEASH, OWN_UIDS, STILL_OURS
 
 BWRAP = "bwrap"
@@ -113,7 +114,7 @@ def script(containers: Sequence[UserContainer], emulator: Emulator | None, volum
     It reads the guest's tree as a tar archive on stdin. Its stdout is the console; its account is on stderr: `start N`,
     `end N STATUS`, `stopping`, `lacks N CALL`, `broken WORDS`, `done`.
     """
-    lines = [PROLOGUE.format(size_mib=TREE_MIB)]
+    lines = [packaged("qemu/user_mode.sh", size_mib=TREE_MIB)]
     if emulator:
         lines.append(REGISTER.format(rule=shlex.quote(emulator.rule)))
     lines += [f"volume {shlex.quote(name)}" for name in volumes]
@@ -124,36 +125,6 @@ def script(containers: Sequence[UserContainer], emulator: Emulator | None, volum
     return "\n".join(lines)
 
 
-PROLOGUE = """set -u
-exec 3>&2 2>&1
-broken() {{ echo "broken $*" >&3; exit 1; }}
-mount -t tmpfs -o size={size_mib}m,mode=755 tmpfs /tmp || broken cannot mount a tmpfs
-cd /tmp && mkdir guest binfmt run status pid log || broken cannot make folders
-tar -xp --no-same-owner --delay-directory-restore -f - -C guest || broken cannot unpack the tree
-exec </dev/null
-overlay() {{
-	mkdir -p "$2/upper" "$2/work" "$3" || broken cannot make folders
-	mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" overlay "$3" || broken cannot mount an overlay
-}}
-prepare() {{ mkdir -p "run/$1" "log/$1"; overlay "/tmp/guest/$2" "/tmp/run/$1" "/tmp/run/$1/root"; }}
-volume() {{
-	overlay "/tmp/guest/containers/volumes/$1/lower" "/tmp/run/volume-$1" "/tmp/guest/containers/volumes/$1/merged"
-}}
-run() {{
-	echo "start $1" >&3
-	{{
-		"c$1" 3>&- &
-		echo "$!" >"pid/$1"
-		wait "$!"
-		echo "$?" >"status/$1"
-		echo "end $1 $(cat "status/$1")" >&3
-	}} 2>&1 | fold -b -w 2048 3>&- | awk -v name="$2" '{{ print name "| " $0; fflush() }}' 3>&-
-}}
-lacks() {{
-	find "log/$1" -type f -exec cat {{}} + | head -c 1000000 |
-		sed -n 's/^Unsupported syscall: \\([0-9]\\{{1,4\\}}\\)$/\\1/p' | sort -un | head -n 32 |
-		sed "s/^/lacks $1 /" >&3
-}}"""
 REGISTER = """mount -t binfmt_misc binfmt_misc binfmt && printf %s {rule} >binfmt/register ||
 	broken cannot register the emulator with the kernel"""
 SETTLE_S = 2

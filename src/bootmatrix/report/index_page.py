@@ -55,7 +55,7 @@ class Site:
         return "" if line.is_future(self.now) else "good" if line.is_green else "" if line.is_good else "bad"
 
     def shares(self, line: RunLine) -> Iterator[tuple[str, float, float]]:
-        """Yield verdicts of a run, `none` for none, with start and size in its bar, in percent."""
+        """Yield verdicts of a run, or `none`, with their start and size in percent."""
         counts, start = _counts(line) or [(UNTESTED, 1)], 0.0
         total = sum(count for _, count in counts)
         for verdict, count in counts:

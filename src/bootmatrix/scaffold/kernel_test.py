@@ -9,6 +9,7 @@ from typing import Any
 from bootmatrix.errors import InputError
 from bootmatrix.load.recipe import SHIPPED
 from bootmatrix.model.durations import duration_s
+from bootmatrix.packaged import packaged
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.trial import LEAST_LIMIT_S, base_image
 from bootmatrix.scaffold.trial_request import VARIABLE
@@ -28,19 +29,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 mkdir -p /root
 cd {folder} || exit
 """
-KUNIT = r"""
-# What the kernel's own tests reported: by suite where it has KUNIT_DEBUGFS, else from its log.
-if [ -d /sys/kernel/debug/kunit ]; then
-  cat /sys/kernel/debug/kunit/*/results 2>/dev/null
-else
-  dmesg | sed 's/^<[0-9]*>//; s/^\[[^]]*\] //'
-fi | grep -E '^ *(K?TAP version [0-9]|1\.\.[0-9]|(not )?ok [0-9]|# Subtest: |# .*ION FAILED)' >/tmp/kunit
-cat /tmp/kunit
-grep -qE '^ *(not )?ok ' /tmp/kunit || {
-  echo "not ok - no KUnit test ran: is CONFIG_KUNIT set, and does the filter match one?"
-  exit 1
-}
-"""
+
 KSELFTEST = """
 {command}
 status=$?
@@ -130,7 +119,7 @@ def script(request: KernelTestRequest) -> str:
             raise InputError(f"--env {variable!r} must be NAME=VALUE")
         text += f"export {name}={shlex.quote(value)}\n"
     if request.kunit is not None:
-        text += KUNIT
+        text += packaged("scaffold/kunit.sh")
     command = request.words or (() if request.kunit is not None else ("uname", "-a"))
     return text + (KSELFTEST.format(command=shlex.join(command)) if command else "")
 

@@ -13,6 +13,7 @@ from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.recipe import SHIPPED, shipped_image
 from bootmatrix.model import Cell, Matrix, Profile
 from bootmatrix.model.durations import duration_s
+from bootmatrix.packaged import packaged
 from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packages, service_command
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
 from bootmatrix.scaffold.source_tree import copy_tree
@@ -50,40 +51,6 @@ ALTERNATIVES = {
 }
 """Links that maintainer scripts would set, with their targets, and the packages that bring these."""
 SOURCES = "/src"
-PROBE = """\
-number=0
-passed() { number=$((number + 1)); echo "ok $number - $1"; }
-failed() { number=$((number + 1)); echo "not ok $number - $1"; exit 1; }
-
-# 0A is the state LISTEN: include/net/tcp_states.h
-listens() {
-  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port=":$(printf %04X "$PORT")" '
-    $4 == "0A" && substr($2, length($2) - 4) == port { found = 1 }
-    END { exit !found }'
-}
-
-answers() {
-  if [ -n "$URL" ]; then timeout 5 wget -q -O /dev/null "$URL"; else listens; fi
-}
-
-[ -z "$URL$PORT" ] || echo "1..3"
-[ -n "$URL$PORT" ] || echo "1..1"
-if [ -n "$URL$PORT" ]; then
-  tries=0
-  until answers 2>/dev/null; do
-    tries=$((tries + 1))
-    [ "$tries" -lt $((ANSWER_S * 2)) ] || { answers; failed "it answers at ${URL:-port $PORT}"; }
-    sleep 0.5
-  done
-  passed "it answers at ${URL:-port $PORT}"
-fi
-sleep "$STAYS_S"
-passed "it stays up for $STAYS_S s"
-if [ -n "$URL$PORT" ]; then
-  answers || failed "it still answers"
-  passed "it still answers"
-fi
-"""
 
 ImageFaults = Callable[[str, Sequence[Cell]], Mapping[str, str]]
 """Returns why an image is not for architectures of cells: the reason by architecture."""
@@ -292,7 +259,7 @@ def _write_spec(project: _Project, image: str) -> None:
 
 
 def _probe_file() -> dict[str, Any]:
-    return {"path": "checks/probe", "mode": "0644", "contents": PROBE.replace("ANSWER_S", str(ANSWER_S))}
+    return {"path": "checks/probe", "mode": "0644", "contents": packaged("scaffold/probe.sh", answer_s=ANSWER_S)}
 
 
 def _probe(project: _Project) -> dict[str, Any]:

@@ -1,15 +1,13 @@
 """The request of `bootmatrix try`, and its checks."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import InputError
+from bootmatrix.packaged import packaged_table
 from bootmatrix.scaffold.thing import Thing
 
 DEFAULT_IMAGE, PREPARED_IMAGE = "debian-small", "debian"
@@ -60,17 +58,12 @@ class TrialRequest:
         return asks or (self.thing.kind == "image" and not self.words)
 
 
-@cache
-def _commands() -> dict[str, list[str]]:
-    return tomllib.loads(files("bootmatrix.scaffold").joinpath("commands.toml").read_text(encoding="utf-8"))
-
-
 def with_packages(request: TrialRequest) -> tuple[TrialRequest, tuple[str, ...]]:
     """Add the packages of a known command to a request without any; return them too."""
     is_bare = request.thing.kind in {"folder", "none"} and request.image == DEFAULT_IMAGE
     if not is_bare or request.packages or request.prepare or not request.words:
         return request, ()
-    packages = tuple(_commands().get(request.words[0], ()))
+    packages = tuple(packaged_table("scaffold/commands.toml").get(request.words[0], ()))
     return replace(request, packages=packages), packages
 
 

@@ -16,9 +16,11 @@ from bootmatrix.assembly.initrd.segments import PROGRAM, shell_program
 from bootmatrix.assembly.kernel.package import load_order, module_tree
 from bootmatrix.assembly.tree import EPOCH_S, Node, Tree, directory, text_file, write_tar
 from bootmatrix.errors import BuildError
+from bootmatrix.packaged import packaged
 
 MARK = "etc/bootmatrix/root"
 """A file of the root by which it is known among all disks."""
+INIT = "assembly/formats/roots.sh"
 SQUASHFS_MEMORY = "64M"
 """Memory for its queues, by default a quarter of the host's. The output does not depend on it."""
 
@@ -37,32 +39,6 @@ KINDS: Mapping[str, RootKind] = {
     "erofs": RootKind("erofs", "erofs", "mkfs.erofs"),
     "iso": RootKind("iso9660", "isofs", "xorriso"),
 }
-INIT = """#!/bin/busybox sh
-# Finds the disk with the root, and starts what is on it.
-b=/bin/busybox
-$b mkdir -p /proc /sys /dev /disk /run
-$b mount -t devtmpfs dev /dev
-$b mount -t sysfs sys /sys
-exec </dev/console >/dev/console 2>&1
-while read -r module; do $b insmod "$module" || echo "bootmatrix: cannot load $module"; done </etc/bootmatrix/modules
-tries=0
-while [ "$tries" -lt 600 ]; do
-	for block in /sys/block/*; do
-		$b mount -t @TYPE@ -o ro "/dev/${block##*/}" /disk 2>/dev/null || continue
-		if read -r found </disk/@MARK@ && [ "$found" = @ID@ ]; then break 2; fi
-		$b umount /disk
-	done 2>/dev/null
-	tries=$((tries + 1))
-	$b sleep 0.05
-done
-[ -e /disk/@MARK@ ] || { echo "bootmatrix: no disk has the root @ID@"; $b poweroff -f; }
-$b mount -t tmpfs -o mode=755 tmp /run
-$b mkdir /run/upper /run/work /run/root
-$b mount -t overlay -o lowerdir=/disk,upperdir=/run/upper,workdir=/run/work overlay /run/root || $b poweroff -f
-$b umount /sys
-$b umount /dev
-exec $b switch_root /run/root /init
-"""
 
 
 def root(source: Source, kind: str) -> Path:
@@ -117,7 +93,7 @@ def finder(source: Source, kind: str) -> Path:
 
     Raises BuildError if the kernel lacks a module.
     """
-    return source.kept(f"finder-{kind}", lambda path: _write_finder(source, KINDS[kind], path), INIT)
+    return source.kept(f"finder-{kind}", lambda path: _write_finder(source, KINDS[kind], path), packaged(INIT))
 
 
 def _write_finder(source: Source, kind: RootKind, path: Path) -> None:
@@ -127,9 +103,7 @@ def _write_finder(source: Source, kind: RootKind, path: Path) -> None:
     if lacking := [name for name in missing if name in {kind.module, "overlay"}]:
         raise BuildError(f"the kernel {assembly.kernel.name} has no module {lacking[0]}", "Choose another format.")
     tree = module_tree(assembly.kernel, assembly.files, modules, source.store)
-    text = INIT
-    for word, value in {"@TYPE@": kind.type, "@MARK@": MARK, "@ID@": source.id}.items():
-        text = text.replace(word, value)
+    text = packaged(INIT, type=kind.type, mark=MARK, id=source.id)
     tree.put(PROGRAM, shell_program(assembly.profile, assembly.builder))
     tree.put("dev/console", Node("char", 0o600, device=(5, 1)))
     tree.put("init", text_file(text, 0o755))

@@ -1,16 +1,15 @@
 """Options of a kernel's configuration that guests need (options.toml)."""
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from importlib.resources import files
 from typing import Literal, get_args
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Cell, Machine
+from bootmatrix.packaged import packaged_table
 
 Purpose = Literal["base", "containers", "roots", "network", "agent", "kunit"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
@@ -57,8 +56,7 @@ class MissingOption:
 @lru_cache(maxsize=1)
 def load_needs() -> tuple[Need, ...]:
     """Load options.toml."""
-    text = files("bootmatrix.assembly.kernel").joinpath("options.toml").read_text(encoding="utf-8")
-    return tuple(Need(**entry) for entry in tomllib.loads(text)["need"])
+    return tuple(Need(**entry) for entry in packaged_table("assembly/kernel/options.toml")["need"])
 
 
 def needs_of(machine: Machine, *purposes: Purpose) -> Iterator[Need]:

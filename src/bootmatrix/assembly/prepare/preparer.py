@@ -27,6 +27,7 @@ from bootmatrix.load.facts import ANY_KERNEL, choose_kernels
 from bootmatrix.model import Bootable, Container, GuestSize, Kernel, Machine, Package, Profile, Spec, StoredImage
 from bootmatrix.model.base import Model, Sha256
 from bootmatrix.model.spec import CHECK
+from bootmatrix.packaged import packaged
 from bootmatrix.progress import Observer
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
@@ -41,23 +42,7 @@ INIT = "@pkg:./images/init"
 MEMORY_MIB, STEP_MIB = 2048, 256
 """Files written by commands stay in memory, and can use half of it."""
 LAST_LINES = 20
-CONFIGURE = """\
-policy=/usr/sbin/policy-rc.d made=
-if [ ! -e $policy ]; then
-  printf '#!/bin/sh\\nexit 101\\n' >$policy && chmod 755 $policy && made=1
-fi
-dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' | sed -n 's/^unpacked //p' |
-while read -r name; do
-  script=/var/lib/dpkg/info/$name.preinst
-  if [ -x "$script" ]; then
-    DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE=${name%:*} DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 \\
-      DPKG_MAINTSCRIPT_ARCH=$(dpkg --print-architecture) DPKG_ROOT= DPKG_ADMINDIR=/var/lib/dpkg \\
-      "$script" install </dev/null || { echo "$script: exit status $?"; exit 1; }
-  fi
-done || exit
-dpkg --configure -a --force-confold || exit
-[ -z "$made" ] || rm $policy
-"""
+CONFIGURE = "assembly/prepare/configure.sh"
 """Runs the scripts of unpacked packages. Services are not started: init is not there."""
 
 
@@ -181,7 +166,7 @@ class _Work:
         parts = {
             "format": FORMAT,
             "image": self.order.image.digest,
-            "configure": CONFIGURE if recipe.configure else "",
+            "configure": packaged(CONFIGURE) if recipe.configure else "",
             "prepare": recipe.prepare,
             "kernel": self.kernel.model_dump(mode="json"),
             "init": self.init.digest,
@@ -219,7 +204,7 @@ class _Work:
         env = {**ENVIRONMENT, **config, "http_proxy": PROXY, "DEBIAN_FRONTEND": "noninteractive"}
         if recipe.configure:
             where = f"{self.order.path}:{document.line(('configure',))}"
-            done = await guest.run(CONFIGURE, env)
+            done = await guest.run(packaged(CONFIGURE), env)
             _check(done, f"{where}: the packages' maintainer scripts", repository)
         for number, command in enumerate(recipe.prepare):
             where = f"{self.order.path}:{document.line(('prepare', number))}"

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +22,7 @@ from bootmatrix.execute.dask.fleet import Fleet
 from bootmatrix.execute.dask.hosts.supervise import Supervisor
 from bootmatrix.model import MachineUse
 from bootmatrix.model.cluster import Ec2, Host
+from bootmatrix.packaged import packaged
 from bootmatrix.progress import Observer
 
 POLL_S = 1.0
@@ -83,7 +83,7 @@ def _public(key: asyncssh.SSHKey) -> str:
 
 def user_data(settings: Ec2, key: RunKey) -> str:
     """Return cloud-init's work: keys, the leash, the file's lines, a mark."""
-    leash = files("bootmatrix.execute.dask.hosts").joinpath("leash.sh").read_text(encoding="utf-8")
+    leash = packaged("execute/dask/hosts/leash.sh")
     start = f"setsid sh {LEASH} {settings.silence_s} </dev/null >/dev/null 2>&1 &"
     document = {
         "ssh_deletekeys": True,
