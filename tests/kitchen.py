@@ -19,7 +19,6 @@ from bootmatrix.assembly.tree import Tree
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Bootable, ImageRecipe, Kernel, StoredImage
 from bootmatrix.store import Store
 from packages import Deb, Entry, entry, read_cpio
@@ -152,4 +151,4 @@ def unpacked(initrd: Path) -> dict[str, Entry]:
 def kitchen(opened: Opener, store: Store, tmp_path: Path, small: SmallArchive) -> Kitchen:
     small.root.mkdir(exist_ok=True)
     (tmp_path / "work").mkdir()
-    return Kitchen(Builder(store, opened(), find_recipe, load_recipe), tmp_path / "work", small)
+    return Kitchen(Builder(store, opened()), tmp_path / "work", small)

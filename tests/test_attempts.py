@@ -19,7 +19,6 @@ from bootmatrix.execute.budget import Budget
 from bootmatrix.judge.attempts import final_judgement
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Bootable, Cell, Diagnostic, Judgement, Verdict
 from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import CONSOLE_FILE
@@ -188,7 +187,7 @@ async def test_a_fault_of_ours_in_a_copy_is_held_against_no_cold_boot_and_tried_
 
     profiles = load_profiles(arch_folders())
     store, silent = Store(tmp_path / "cache"), NullObserver()
-    builder = Builder(store, Archive(Settings(), store, None, silent), find_recipe, load_recipe)
+    builder = Builder(store, Archive(Settings(), store, None, silent))
     context = RunContext({}, profiles, builder, silent, Budget(1, 1024).hold, backend=Backend(prepare, start))
     cell = make_cell("x86_64").model_copy(update={"boot": "fork"})
     record = await run_cell(cell, context, tmp_path)

@@ -23,7 +23,6 @@ from bootmatrix.assembly.kernel import custom, import_kernel
 from bootmatrix.assembly.kernel.package import kernel_key, known_files
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Artefact, CustomKernel, ImageSource, KernelPart, PrebuiltGuest
 from bootmatrix.progress import NullObserver
 from bootmatrix.qemu.disk import private_copy
@@ -142,7 +141,7 @@ def test_a_kernel(opened: Opener, store: Store, tmp_path: Path, monkeypatch: pyt
     file = source / "arch/mine/boot/Image" if kind == "tree" else source
     good, evil = file.read_bytes(), bytes(reversed(file.read_bytes()))
     own = CustomKernel(parts=(KernelPart(kind=kind, path=str(source)),), folder=str(tmp_path))
-    builder = Builder(store, opened(), find_recipe, load_recipe)
+    builder = Builder(store, opened())
     with just_before(monkeypatch, import_kernel, "_members", lambda: file.write_bytes(evil)):
         kernel = custom.find_own("mine", own, PROFILES["aarch64"], builder)
     kept = known_files(kernel_key(kernel), store)

@@ -12,7 +12,6 @@ from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.builder import make_image as make_one
 from bootmatrix.errors import BootmatrixError, BuildError, InfraError, InputError
 from bootmatrix.load.images import find_source
-from bootmatrix.load.recipe import find_recipe
 from bootmatrix.model import ImageOverride, ImageSource, StoredImage
 from bootmatrix.model.image import LABEL
 from bootmatrix.source.images.images import Images
@@ -157,7 +156,7 @@ OTHER = make_image(files(a="2"))
 def test_a_layout(images: Images, tmp_path: Path, kind: str, made: Made | dict[str, Made]) -> None:
     path = (write_layout if kind == "oci" else write_archive)(tmp_path, made)
     name = "mine:1" if isinstance(made, dict) else ""
-    source = find_source(f"{kind}:{path.name}" + (f":{name}" if name else ""), tmp_path / "s.yml", (), find_recipe)
+    source = find_source(f"{kind}:{path.name}" + (f":{name}" if name else ""), tmp_path / "s.yml", ())
     assert (source.kind, source.name) == (kind, name)
     image = images.image(source, AMD64)
     assert contents(image, tmp_path) == {"a": "1"}
@@ -227,7 +226,7 @@ def test_a_layout_follows_no_links(images: Images, tmp_path: Path) -> None:
     ],
 )
 def test_what_a_name_means(tmp_path: Path, reference: str, source: str) -> None:
-    assert str(find_source(reference, tmp_path / "s.yml", (), find_recipe)) == source
+    assert str(find_source(reference, tmp_path / "s.yml", ())) == source
 
 
 @pytest.mark.parametrize(
@@ -239,13 +238,13 @@ def test_what_a_name_means(tmp_path: Path, reference: str, source: str) -> None:
 )
 def test_what_is_no_name(tmp_path: Path, reference: str) -> None:
     with pytest.raises(InputError, match="not a valid name of an image"):
-        find_source(reference, tmp_path / "s.yml", (), find_recipe)
+        find_source(reference, tmp_path / "s.yml", ())
 
 
 def test_names_that_have_an_image_here_mean_that_unless_others_are_given(tmp_path: Path) -> None:
     def source(reference: str, *given: tuple[str, str]) -> str:
         rules = [ImageOverride(pattern=name, source=text, folder=str(tmp_path)) for name, text in given]
-        return str(find_source(reference, tmp_path / "specs/s.yml", rules, find_recipe))
+        return str(find_source(reference, tmp_path / "specs/s.yml", rules))
 
     assert source("linuxkit/init:1").startswith("recipe:")
     assert source("linuxkit/init:1", ("linuxkit/*", "docker://")) == "docker://docker.io/linuxkit/init:1"

@@ -16,7 +16,6 @@ from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_fi
 from bootmatrix.errors import BuildError
 from bootmatrix.load.kernels import with_custom_kernels
 from bootmatrix.load.merge import load_spec
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel
 from bootmatrix.store import Store
 from command_line import Tool, refused
@@ -43,7 +42,7 @@ def linuxkit_image(release: str = RELEASE, **more: bytes) -> Made:
 
 @pytest.fixture
 def builder(opened: Opener, store: Store) -> Builder:
-    return Builder(store, opened(), find_recipe, load_recipe)
+    return Builder(store, opened())
 
 
 def kept(kernel: Kernel, builder: Builder) -> KernelFiles:

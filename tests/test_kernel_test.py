@@ -135,7 +135,11 @@ def test_results_of_kunit_are_printed_and_none_is_a_failure(
 ) -> None:
     (tmp_path / "kunit/suite").mkdir(parents=True)
     (tmp_path / "kunit/suite/results").write_text(f"{report}# suite: pass:1\nnoise\n", encoding="utf-8")
-    text = packaged("scaffold/kunit.sh").replace("/sys/kernel/debug/kunit", str(tmp_path / "kunit")).replace("/tmp/kunit", str(tmp_path / "k"))
+    text = (
+        packaged("scaffold/kunit.sh")
+        .replace("/sys/kernel/debug/kunit", str(tmp_path / "kunit"))
+        .replace("/tmp/kunit", str(tmp_path / "k"))
+    )
     done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     assert done.stdout.startswith(printed)

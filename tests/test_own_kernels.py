@@ -33,7 +33,6 @@ from bootmatrix.assembly.kernel.probe import check_whole, embedded_config, form_
 from bootmatrix.assembly.kernel.wrappers import unwrapped
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.kernels import with_custom_kernels
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel, KernelForm
 from bootmatrix.source import safe_archive
 from bootmatrix.source.kernel_formats import kernel_formats
@@ -64,7 +63,7 @@ FORMS: list[tuple[str, KernelForm]] = [(arch, form) for arch, one in PROFILES.it
 
 
 def builder(opened: Opener, store: Store) -> Builder:
-    return Builder(store, opened(), find_recipe, load_recipe)
+    return Builder(store, opened())
 
 
 def entry_of(name: str = "mine", arch: str = "aarch64") -> dict[str, object]:
@@ -493,7 +492,7 @@ def test_a_lock_holds_the_digest(tool: Tool, opened: Opener, store: Store, tmp_p
     kernel = find_kernel("mine", profile.own["mine"], profile, free)
     lock = free.archive.resolved()
     assert lock.kernels["arm64/own/mine"] == kernel
-    locked = Builder(store, opened(lock=lock), find_recipe, load_recipe)
+    locked = Builder(store, opened(lock=lock))
     assert find_kernel("mine", profile.own["mine"], profile, locked) == kernel
     (source / ".config").write_bytes(CONFIG + b"CONFIG_MORE=y\n")
     with pytest.raises(BuildError, match="kernel mine differs from the locked one"):

@@ -17,7 +17,6 @@ from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.matrix import load_matrix
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.qemu_args import ELSEWHERE, OPTIONS, parse_qemu_args
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.load.spec import load_one
 from bootmatrix.model import ConsoleProof, Verdict
 from bootmatrix.model.artefact import Forkable
@@ -236,7 +235,7 @@ def test_a_run_is_not_taken_up_with_another_drive(tmp_path: Path, data: Path) ->
     cell = make_cell("x86_64", spec="a", machine="q35").model_copy(update={"spec": str(spec), "qemu_args": words})
     store = Store(tmp_path / "store")
     archive = open_archive(store, offline=True, lock=None, address=None, progress=NullObserver())
-    builder = Builder(store, archive, find_recipe, load_recipe)
+    builder = Builder(store, archive)
 
     def taken() -> dict[str, str]:
         return digests([cell], {str(spec): load_one(spec)[0]}, PROFILES, builder)

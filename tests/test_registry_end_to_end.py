@@ -15,7 +15,6 @@ import pytest
 from bootmatrix.assembly.image.builder import Builder, make_image
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import StoredImage
 from bootmatrix.progress import NullObserver
 from bootmatrix.source.archive import open_archive
@@ -50,7 +49,7 @@ def busybox() -> dict[str, StoredImage]:
     """Real programs for each architecture, of the archive's packages."""
     store = Store(default_cache())
     archive = open_archive(store, offline=False, lock=None, address=None, progress=NullObserver())
-    builder = Builder(store, archive, find_recipe, load_recipe)
+    builder = Builder(store, archive)
     spec = CHECKOUT / "specs/hello.yml"
     return {arch: make_image("@pkg:./images/busybox", spec, PROFILES[arch], builder) for arch in ARCHS}
 

@@ -23,7 +23,6 @@ from bootmatrix.assembly.kernel.custom import find_kernel
 from bootmatrix.assembly.kernel.facts import config_facts
 from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files
 from bootmatrix.errors import BuildError, InfraError, NetworkError, NoSuchPackage, Offline, StaleMirror, UntrustedError
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Kernel, RepositoryKernel
 from bootmatrix.model.distribution import RepositoryKeys
 from bootmatrix.source.release import parse_release
@@ -117,7 +116,7 @@ def web(tmp_path: Path) -> object:
 
 def found(entry: RepositoryKernel, opened: Opener, store: Store, **options: object) -> tuple[Kernel, KernelFiles]:
     """A kernel as a cell finds it."""
-    builder = Builder(store, opened(**options), find_recipe, load_recipe)
+    builder = Builder(store, opened(**options))
     kernel = find_kernel("mine-1", entry, MINE, builder)
     files = known_files(kernel_key(kernel), store)
     assert files
@@ -153,7 +152,7 @@ def test_the_newest_kernel(kind: str, signed: str, make: Maker, web: Server, ope
 def test_a_lock_holds_the_packages(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
     repository = make(kind)
     entry = source(repository, web)
-    builder = Builder(store, opened(), find_recipe, load_recipe)
+    builder = Builder(store, opened())
     kernel = find_kernel("mine-1", entry, MINE, builder)
     lock = builder.archive.resolved()
     assert lock.kernels["amd64/mine/mine-1"] == kernel
@@ -162,7 +161,7 @@ def test_a_lock_holds_the_packages(kind: str, make: Maker, web: Server, opened: 
     assert found(entry, opened, store, refresh=True)[0].release == "6.11.1-1"
     assert found(entry, opened, store, lock=lock)[0] == kernel
     with pytest.raises(BuildError, match="the lock lacks the kernel"):
-        find_kernel("mine-2", entry, MINE, Builder(store, opened(lock=lock), find_recipe, load_recipe))
+        find_kernel("mine-2", entry, MINE, Builder(store, opened(lock=lock)))
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -17,7 +17,6 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import load_profiles
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.model import Plan, RunRequest
 from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import LOCK_FILE, RUN_FILE, STARTED_FILE, load_run
@@ -139,7 +138,7 @@ def changes(file: Path, cache: Path) -> Callable[[], set[str]]:
     cell = make_cell("x86_64").model_copy(update={"spec": spec.path, "machine": "q35", **kernel})
     store = Store(cache)
     archive = open_archive(store, offline=True, lock=None, address=None, progress=NullObserver())
-    builder = Builder(store, archive, find_recipe, load_recipe)
+    builder = Builder(store, archive)
 
     def taken() -> dict[str, str]:
         return digests([cell], {spec.path: spec}, profiles, builder)

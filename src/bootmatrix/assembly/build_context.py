@@ -9,7 +9,6 @@ from bootmatrix.assembly.kernel.custom import find_kernel, find_spec_kernel
 from bootmatrix.assembly.kernel.package import unpack_kernel
 from bootmatrix.assembly.prepare.preparer import Preparer
 from bootmatrix.load.expand import OWN_KERNEL, SPEC_KERNEL
-from bootmatrix.load.recipe import find_recipe, load_recipe
 from bootmatrix.load.registries import load_registries, registries_file
 from bootmatrix.model import Cell, Kernel, Machine, Profile, Spec
 from bootmatrix.model.run_config import SourceConfig
@@ -70,8 +69,6 @@ def open_builder(config: SourceConfig, observer: Observer, *, fork: bool = False
     builder = Builder(
         store=store,
         archive=archive,
-        find_recipe=find_recipe,
-        load_recipe=load_recipe,
         images=Images(store, observer, archive.used, access),
         overrides=config.images,
         fork=fork,

@@ -22,7 +22,7 @@ from bootmatrix.load.data_paths import arch_folders, named_files
 from bootmatrix.load.images import find_source
 from bootmatrix.load.kernels import check_new, kernels_file, load_custom_kernels, save_custom_kernels
 from bootmatrix.load.profile import find_machine
-from bootmatrix.load.recipe import PACKAGE, find_recipe
+from bootmatrix.load.recipe import PACKAGE
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import CustomKernel, KernelPart, KernelSource, Profile
 from bootmatrix.redact import RedactedUrl, redacted_reference
@@ -131,7 +131,7 @@ def _file_part(path: Path, sha256: str | None, folder: Path) -> KernelPart:
 
 def _image_part(source: str, sha256: str | None, folder: Path) -> KernelPart:
     """Make the part for a container image, relative to `folder`."""
-    image = find_source(source, Path("image"), (), find_recipe)
+    image = find_source(source, Path("image"), ())
     if image.is_made_here:
         text = f"@pkg:{os.path.relpath(image.path, folder)}"
     else:

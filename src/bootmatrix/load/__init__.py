@@ -95,7 +95,7 @@ def _describe_spec(path: Path, profiles: Mapping[str, Profile]) -> str:
 
 def _check_image(document: Document, place: Location, reference: str, path: Path) -> None:
     try:
-        source = find_source(reference, path, (), find_recipe)
+        source = find_source(reference, path, ())
         if source.kind == RECIPE_KIND:
             load_recipe(Path(source.path))
         elif source.kind == DOCKERFILE_KIND:

@@ -1,19 +1,17 @@
 """Resolution of image names: folders, shipped, registries, overrides."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.recipe import PACKAGE, has_stand_in, is_dockerfile, repository
+from bootmatrix.load.recipe import PACKAGE, find_recipe, has_stand_in, is_dockerfile, repository
 from bootmatrix.model import ImageOverride, ImageSource
 from bootmatrix.model.image import DOCKERFILE_KIND, RECIPE_KIND
 from bootmatrix.source import image_sources
 
-FindRecipe = Callable[[str, Path], Path]
 
-
-def find_source(reference: str, path: Path, overrides: Iterable[ImageOverride], find_recipe: FindRecipe) -> ImageSource:
+def find_source(reference: str, path: Path, overrides: Iterable[ImageOverride]) -> ImageSource:
     """Find the source of an image named in the file `path`.
 
     Overrides come first. Then `@pkg:` is a folder, a transport is explicit, a name with a shipped image means that,
@@ -23,19 +21,19 @@ def find_source(reference: str, path: Path, overrides: Iterable[ImageOverride], 
     """
     for override in overrides:
         if any(fnmatchcase(name, override.pattern) for name in (reference, repository(reference))):
-            return _given(reference, override, find_recipe)
-    return _named(reference, path, find_recipe)
+            return _given(reference, override)
+    return _named(reference, path)
 
 
-def _given(reference: str, override: ImageOverride, find_recipe: FindRecipe) -> ImageSource:
+def _given(reference: str, override: ImageOverride) -> ImageSource:
     source = override.source
     kind = image_sources.find_type(source)
     if kind and not kind.IS_PATH and source == kind.PREFIX:  # the image itself, from there
         source += reference
-    return _named(source, Path(override.folder) / "image", find_recipe)
+    return _named(source, Path(override.folder) / "image")
 
 
-def _named(reference: str, path: Path, find_recipe: FindRecipe) -> ImageSource:
+def _named(reference: str, path: Path) -> ImageSource:
     if source := image_sources.parse(reference, path.parent):
         return source
     if reference.startswith(PACKAGE) and is_dockerfile(reference, path):

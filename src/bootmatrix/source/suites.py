@@ -36,6 +36,26 @@ class _CachedRelease:
     reply: Reply
 
 
+class FaultMemory:
+    """Recent faults of an archive or a repository, by what was asked of it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._faults: dict[str, tuple[float, InfraError]] = {}
+
+    def call(self, key: str, work: Callable[[], T]) -> T:
+        """Call `work`, or raise its recent failure again without the wait."""
+        with self._store.once("fault-memory", f"{key} {id(self)}"):
+            at, fault = self._faults.get(key, (0.0, None))
+            if fault and time.monotonic() - at < FAULT_MEMORY_S:
+                raise fault
+            try:
+                return work()
+            except InfraError as error:
+                self._faults[key] = (time.monotonic(), error)
+                raise
+
+
 class Suites:
     """Releases and lists of packages of one archive. Thread-safe.
 
@@ -46,7 +66,7 @@ class Suites:
     def __init__(self, settings: Settings, store: Store, downloader: Downloader, progress: Observer) -> None:
         self._settings, self._store, self._downloader, self._progress = settings, store, downloader, progress
         self._releases: dict[str, Release] = {}
-        self._faults: dict[str, tuple[float, InfraError]] = {}
+        self._faults = FaultMemory(store)
         self._order = ReleaseOrder(store, settings.allow_older, settings.signers)
         self.good_until_s = float("inf")
 
@@ -63,7 +83,7 @@ class Suites:
         Raises StaleMirror if after several tries it is not the one that InRelease lists, InfraError if it is
         unavailable or untrusted.
         """
-        return self._remembering(f"{suite} {debian_arch}", lambda: self._matching_file(suite, debian_arch))
+        return self._faults.call(f"{suite} {debian_arch}", lambda: self._matching_file(suite, debian_arch))
 
     def in_release(self, suite: str) -> bytes:
         """Return a suite's verified InRelease file.
@@ -81,7 +101,7 @@ class Suites:
 
         Raises NotFound if the archive lacks the suite, InfraError if it is unavailable or untrusted.
         """
-        return self._remembering(suite, lambda: self._release(suite))
+        return self._faults.call(suite, lambda: self._release(suite))
 
     def outdated(self, suite: str) -> None:
         """Mark a release as outdated, so that the next use asks for a newer one."""
@@ -90,18 +110,6 @@ class Suites:
             cached = self._cached(suite)
             if cached:
                 self._keep(suite, cached.reply, at=0)
-
-    def _remembering(self, key: str, work: Callable[[], T]) -> T:
-        """Call `work`, or raise its recent failure again without the wait."""
-        with self._store.once("suite-work", f"{self._key(key)} {id(self)}"):
-            at, fault = self._faults.get(key, (0.0, None))
-            if fault and time.monotonic() - at < FAULT_MEMORY_S:
-                raise fault
-            try:
-                return work()
-            except InfraError as error:
-                self._faults[key] = (time.monotonic(), error)
-                raise
 
     def _matching_file(self, suite: str, debian_arch: str) -> tuple[Path, IndexFile] | None:
         for pause_s in (*PAUSES_S, None):

@@ -21,7 +21,7 @@ from bootmatrix.assembly.slices import Spool
 from bootmatrix.assembly.tree import Tree, directory, symlink
 from bootmatrix.errors import BuildError
 from bootmatrix.load.images import find_source
-from bootmatrix.load.recipe import load_package
+from bootmatrix.load.recipe import load_package, load_recipe
 from bootmatrix.model import ImageConfig, ImageOverride, ImageRecipe, ImageSource, Package, Profile, StoredImage
 from bootmatrix.model.image import DOCKERFILE_KIND, LABEL, RECIPE_KIND
 from bootmatrix.model.spec import ARCH
@@ -40,9 +40,6 @@ FORMAT = "5"
 MAX_BASES = 16
 MERGED_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 """Folders that are links into /usr, as on every Debian since bookworm (UsrMerge)."""
-
-FindRecipe = Callable[[str, Path], Path]
-LoadRecipe = Callable[[Path], ImageRecipe]
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def _cannot_prepare(order: PrepareOrder, _: Profile, _builder: Builder) -> tuple
 
 @dataclass(frozen=True)
 class Builder:
-    """Everything that building needs; `find_recipe` finds an image's build.yml.
+    """Everything that building needs.
 
     `images` has images that are not made from packages; `given` the user's overrides. `fork` enables the parts for
     forked guests.
@@ -92,8 +89,7 @@ class Builder:
 
     store: Store
     archive: Archive
-    find_recipe: FindRecipe
-    load_recipe: LoadRecipe
+    load_recipe: Callable[[Path], ImageRecipe] = load_recipe
     fork: bool = False
     images: Images | None = None
     overrides: tuple[ImageOverride, ...] = ()
@@ -116,7 +112,7 @@ class Builder:
 
         Raises InputError if the name is invalid, or a folder or file does not exist.
         """
-        return find_source(reference, path, self.overrides, self.find_recipe)
+        return find_source(reference, path, self.overrides)
 
 
 @dataclass(frozen=True)

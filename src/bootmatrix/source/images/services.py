@@ -23,7 +23,7 @@ class Services:
     engine: Engine = field(default_factory=Engine)
 
     def once(self, reference: str, key: Sequence[str], make: Callable[[], StoredImage]) -> StoredImage:
-        """Load a cached image, or make it, under this name. The key differs whenever the image would."""
+        """Load a cached image, or make it, under this name; its key is all of it."""
         image = cached_image("pulled", json.dumps([_FORMAT, *key]), make, self.store)
         return image.model_copy(update={"reference": reference})  # the same image may have had another name
 

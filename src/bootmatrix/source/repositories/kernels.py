@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +24,7 @@ from bootmatrix.source.repositories.index_cache import IndexCache
 from bootmatrix.source.repositories.keys import PackageSource, fetch_keys
 from bootmatrix.source.repositories.snapshots import old_kernels
 from bootmatrix.source.settings import Settings
-from bootmatrix.source.suites import FAULT_MEMORY_S
+from bootmatrix.source.suites import FaultMemory
 from bootmatrix.store import TEXT, Store
 
 _MODULES: dict[str, ModuleType] = {"apt": apt, "rpm-md": rpm_md, "apk": apk, "pacman": pacman}
@@ -66,7 +65,10 @@ class Repositories:
     downloader: Downloader
     progress: Observer
     archive: PackageSource
-    _faults: dict[str, tuple[float, InfraError]] = field(default_factory=dict)
+
+    @cached_property
+    def _faults(self) -> FaultMemory:
+        return FaultMemory(self.store)
 
     def impatient(self) -> Repositories:
         """Return the same repositories without retries, to try whether they answer."""
@@ -182,7 +184,7 @@ class Repositories:
         faults: list[InfraError] = []
         for repository in source.repositories:
             try:
-                packages = self._packages(repository, names, reader, access)
+                packages = self._faults.call(repository, partial(reader.packages, repository, names, access))
             except HostError:
                 raise
             except InfraError as error:
@@ -194,20 +196,6 @@ class Repositories:
         newest = {entry.version: entry for entry in reversed(candidates) if not entry.lacking}
         every = {entry.version: entry for entry in candidates} | newest
         return sorted(every.values(), key=lambda entry: reader.order(entry.version)), faults
-
-    def _packages(
-        self, repository: str, names: re.Pattern[str], reader: RepositoryReader, access: RepositoryAccess
-    ) -> tuple[RepositoryPackage, ...]:
-        """List a repository's packages, or raise its recent failure again."""
-        with self.store.once("repository-work", f"{repository} {id(self)}"):
-            at, fault = self._faults.get(repository, (0.0, None))
-            if fault and time.monotonic() - at < FAULT_MEMORY_S:
-                raise fault
-            try:
-                return reader.packages(repository, names, access)
-            except InfraError as error:
-                self._faults[repository] = (time.monotonic(), error)
-                raise
 
     def _access(self, source: RepositoryKernel, debian_arch: str) -> RepositoryAccess:
         return RepositoryAccess(
