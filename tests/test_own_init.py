@@ -209,9 +209,9 @@ def test_no_text_of_a_label_ends_earlier_for_the_runtime(tmp_path: Path, label: 
         ({"mounts": [{"type": "tmpfs", "source": "x", "destination": "/x", "options": ["ro,bind"]}]}, "unknown volume"),
         ({"mounts": [{"type": "bind", "destination": "/x"}]}, "unknown volume"),
         ({"binds": [f"{RELATIVE}:/x"]}, "unknown volume"),
-        ({"pid": "../../../proc/1/ns/pid"}, r"the pid namespace .* is no absolute path"),
-        ({"net": "x"}, "the network namespace 'x' is no absolute path"),
-        ({"userns": "../x"}, r"the user namespace .* is no absolute path"),
+        ({"pid": "../../../proc/1/ns/pid"}, r"the pid namespace .* must be an absolute path"),
+        ({"net": "x"}, "the network namespace 'x' must be an absolute path"),
+        ({"userns": "../x"}, r"the user namespace .* must be an absolute path"),
     ],
 )
 def test_no_path_begins_where_the_runtime_stands(tmp_path: Path, settings: Any, fault: str) -> None:

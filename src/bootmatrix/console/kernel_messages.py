@@ -68,6 +68,12 @@ def load_messages() -> tuple[KernelMessage, ...]:
     return tuple(KernelMessage(**{**entry, "examples": tuple(entry["examples"])}) for entry in entries)
 
 
+@lru_cache(maxsize=1)
+def fault_words() -> tuple[bytes, ...]:
+    """Load the words of which each message, and each banner, contains one."""
+    return tuple(word.encode() for word in packaged_table(FILE)["words"])
+
+
 def stall_of(name: str) -> float:
     """Return the least stall in s of messages of a name; 0 if not the host's."""
     return max((message.stall for message in load_messages() if message.name == name), default=0.0)

@@ -16,6 +16,7 @@ from bootmatrix.console.kernel_messages import (
     STAMPED_BANNER,
     UNSTAMPED,
     fault_patterns,
+    fault_words,
     find_kernel_faults,
 )
 from bootmatrix.console.kernel_messages import PANIC as PANIC_NAME
@@ -27,34 +28,6 @@ from bootmatrix.model import ConsoleProof, KernelFault
 KEEP_BYTES = 4 << 20
 """Kept from the beginning, and as much from the end; what is between is dropped."""
 
-WORDS = (
-    *(b"[#", b"BUG", b"LOCKUP", b"stall", b"blocked for more", b"Oops", b"nternal error: ", b"nable to handle"),
-    *(
-        b"eneral protection",
-        b"tack segment",
-        b"stack overflow",
-        b"nsufficient stack",
-        b"Bad mode in",
-        b"Bad kernel stack",
-    ),
-    *(b"Unrecoverable", b"SError", b"Unhandled", b"ernel panic", b"Linux version "),
-    *(b"PANIC: ", b"stack corrupted", b"Corrupt kernel", b"recursive fault", b": Vector: ", b"achine "),
-    *(b"lab error", b"lab corruption", b"list_", b"corruption", b"refcount_t: ", b"ODEBUG: ", b"KASAN: ", b"VFS: "),
-    *(b"CFI failure", b"ENDBR", b"usercopy: ", b"exploit attempt", b"unregister_netdevice", b"starved for", b"not ok"),
-    *(b"lock", b"LOCKS", b"suspicious RCU", b"nvalid wait context", b"non-static key", b"chain_key", b"die for more"),
-    *(b"contention detected", b"single bit error", b"low stack detected", b"wakeup didn", b"Unexpected kernel"),
-    *(
-        b"userspace code",
-        b": bad p",
-        b"bad: scheduling",
-        b"huh, entered",
-        b"Bad swap",
-        b"buffer overflow",
-        b"panicked at",
-        b"Double-freed",
-    ),
-)
-"""Each kernel message of a fault, and each banner, contains one of these (kernel_messages.toml)."""
 STAMPS = re.compile(STAMP)
 LINE_BEGINS = re.compile(UNSTAMPED)
 BLANKS = re.compile(MORE_BLANKS)
@@ -152,7 +125,7 @@ class FaultWatch:
         end = whole.rfind(b"\n") + 1
         self._rest = _short(whole[end:])
         block = whole[:end]
-        if any(word in block for word in WORDS):
+        if any(word in block for word in fault_words()):
             self.faults += [fault for line in block.splitlines() for fault in self._read(line)]
         elif block:
             self._is_prefixed = self._is_prefixed or FIRST_CONTAINER.search(block) is not None
@@ -235,8 +208,8 @@ class Sieve:
 
 
 def _fault_offsets(text: bytes) -> Iterator[int]:
-    """Yield offsets of faults and banners; only lines with WORDS are parsed."""
-    for start, stop in {line for word in WORDS for line in lines_with(text, word)}:
+    """Yield offsets of faults and banners; only lines with a word of one are parsed."""
+    for start, stop in {line for word in fault_words() for line in lines_with(text, word)}:
         offset = _fault_offset(text, start, stop)
         if offset >= 0:
             yield offset

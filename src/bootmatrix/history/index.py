@@ -21,8 +21,9 @@ from typing import TypeVar
 
 from bootmatrix.fsio import open_plain
 from bootmatrix.history.discover import Stamps, stamps_of
-from bootmatrix.history.queries import SCHEMA, Rows
+from bootmatrix.history.queries import Rows
 from bootmatrix.history.values import RunResults, RunState, UnusableRun
+from bootmatrix.packaged import packaged
 from bootmatrix.store import default_cache
 
 INDEX_FILE = ".index.sqlite"
@@ -182,7 +183,7 @@ def _mark_of(connection: sqlite3.Connection) -> int:
 
 def _fresh(address: str, mark: int) -> sqlite3.Connection:
     connection = _connect(address)
-    connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={mark}; COMMIT;")
+    connection.executescript(f"BEGIN; {packaged('history/index.sql')} PRAGMA user_version={mark}; COMMIT;")
     return connection
 
 

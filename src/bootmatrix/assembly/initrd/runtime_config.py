@@ -320,11 +320,12 @@ def _namespaces(container: Container, settings: ContainerSettings) -> list[Json]
 
 
 def _namespace(container: Container, kind: str, value: str) -> Json:
-    """Return a namespace, new or by its path; the runtime would look for a relative one beside the container's root."""
+    """Return a namespace, new or by its absolute path."""
+    # The runtime would look for a relative path beside the container's root.
     if value in {"new", "none"}:
         return {"type": kind}
     if not value.startswith("/"):
-        raise BuildError(f"container {container.name}: the {kind} namespace {value[:80]!r} is no absolute path")
+        raise BuildError(f"container {container.name}: the {kind} namespace {value[:80]!r} must be an absolute path")
     return {"type": kind, "path": value}
 
 

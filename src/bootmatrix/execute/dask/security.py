@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 import dask
 from cryptography import x509
@@ -13,41 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed.security import Security
 
+from bootmatrix.packaged import packaged_table
+
 LOOPBACK = "127.0.0.1"
 VALID_FROM, VALID_TO = datetime(2000, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, tzinfo=UTC)
 """A host whose clock is wrong still takes the certificate. The key lives for one run."""
-SILENCE_S = "12s"
-"""Limit of a connection that does not answer."""
-ALLOWED_FAILURES = 10
-"""Workers that may die under one cell: Dask blames every cell that waits on a dead worker."""
-
-CONFIG: dict[str, Any] = {
-    "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
-    "distributed.scheduler.worker-ttl": "15s",
-    "distributed.scheduler.active-memory-manager.start": False,
-    "distributed.scheduler.work-stealing": False,
-    "distributed.scheduler.events-cleanup-delay": "10s",
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-    "distributed.worker.profile.enabled": False,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
-    "distributed.admin.low-level-log-length": 100,
-    "distributed.admin.tick.interval": "1s",
-    "distributed.admin.tick.limit": "1h",
-    "distributed.admin.system-monitor.interval": "1h",
-    "distributed.admin.system-monitor.log-length": 1,
-    "distributed.admin.system-monitor.disk": False,
-    "distributed.comm.timeouts.tcp": SILENCE_S,
-    "distributed.comm.timeouts.connect": SILENCE_S,
-    "distributed.comm.require-encryption": True,
-    "distributed.comm.compression": False,
-}
-"""Cells are few and long, and their memory is QEMU's: what Dask does for data is switched off."""
-
-
 LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncssh")
 
 
@@ -95,7 +64,7 @@ def dask_version() -> str:
 
 def configure() -> None:
     """Set Dask's configuration, and silence its log."""
-    dask.config.set(CONFIG)
+    dask.config.set(packaged_table("execute/dask/config.toml"))
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers[:] = [logging.NullHandler()]

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from xml.sax.saxutils import escape
 
+from bootmatrix.packaged import packaged
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.sanitize import one_line
 
@@ -11,15 +12,6 @@ MAX_AGE = timedelta(days=7)
 MAX_TITLE = 40
 CHARACTER_PX, PAD_PX = 6.6, 10
 GREEN, RED, GREY = "#2e7d32", "#c62828", "#6b7280"
-SVG = """\
-<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" aria-label="{label}: {text}">
-<title>{label}: {text}</title>
-<rect width="{left}" height="20" fill="#3f4650"/><rect x="{left}" width="{right}" height="20" fill="{colour}"/>
-<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">
-<text x="{middle_left}" y="14">{label}</text><text x="{middle_right}" y="14">{text}</text>
-</g>
-</svg>
-"""
 
 
 def render(context: ReportContext) -> bytes:
@@ -29,7 +21,8 @@ def render(context: ReportContext) -> bytes:
     left, right = (round(len(words) * CHARACTER_PX) + PAD_PX for words in (label, text))
     places = {"middle_left": left / 2, "middle_right": left + right / 2}
     words = {"label": escape(label, {'"': "&quot;"}), "text": escape(text, {'"': "&quot;"}), "colour": colour}
-    return SVG.format(width=left + right, left=left, right=right, **places, **words).encode("utf-8", "replace")
+    sizes = {"width": left + right, "left": left, "right": right}
+    return packaged("report/forms/badge.svg", **sizes, **places, **words).encode("utf-8", "replace")
 
 
 def _state(context: ReportContext, now: datetime) -> tuple[str, str]:
