@@ -42,11 +42,12 @@ def test_the_host_is_measured_without_proc(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.boots
 def test_a_guest_boots_and_the_run_says_how(tmp_path: Path) -> None:
-    words = ["matrix", "hello", "--arch", "x86_64", "--kernel", "6.1"]
+    words = ["matrix", "hello", "--arch", "x86_64", "--kernel", "6.1", "--boot", "fork"]
     done = subprocess.run([*COMMAND, *words], cwd=tmp_path, env=FORCED, capture_output=True, text=True, check=False)
     run = load_run(tmp_path / "reports/latest")
     assert [record.verdict for record in run.records] == [Verdict.PASS], done.stdout + done.stderr
     assert run.host["means"] == "portable"
+    assert (run.records[0].boot, run.records[0].cold_reason.partition(" need")[0]) == ("cold", "copies of guests")
 
 
 def test_doctor_tells_what_is_lacking() -> None:

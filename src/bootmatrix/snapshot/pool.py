@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from bootmatrix.errors import HostError
 from bootmatrix.model import Bootable, Machine
+from bootmatrix.operating_system import is_portable
 from bootmatrix.qemu.command import Descriptors, ForkFiles, for_fork
 from bootmatrix.qemu.version import find_qemu, qemu_version
 from bootmatrix.snapshot.cache import SnapshotCache
@@ -64,6 +65,8 @@ class SnapshotPool:
 
         Raises NoTemplate if it is not available, HostError if QEMU cannot be started.
         """
+        if is_portable():
+            raise NoTemplate("copies of guests need files in memory, which only Linux seals")
         key = key_of(machine, bootable)
         origin = self._origins.setdefault(key, _Origin())
         self._origins.move_to_end(key)

@@ -20,10 +20,8 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from bootmatrix.errors import HostError
 from bootmatrix.fsio import open_plain
 from bootmatrix.model.base import Model
-from bootmatrix.operating_system import is_portable
 
 FORMAT = 2
 """Changes whenever an older snapshot would not do any more."""
@@ -74,9 +72,7 @@ class Snapshot:
 
 
 def new_memory(memory_mib: int) -> int:
-    """Create an empty memory file for a guest. Raises HostError without Linux."""
-    if is_portable():
-        raise HostError("copies of guests need files in memory, which only Linux seals", "Give --boot cold.")
+    """Create an empty memory file for a guest."""
     memory = os.memfd_create("bootmatrix-guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, memory_mib << 20)
     return memory
