@@ -158,6 +158,11 @@ def described(error: OSError) -> tuple[str, str]:
     return f"{path}{error.strerror or error}", advice.get(error.errno or 0, "")
 
 
+def reason_of(error: BootmatrixError | OSError) -> str:
+    """Return the fault without its remedy."""
+    return error.message if isinstance(error, BootmatrixError) else described(error)[0]
+
+
 class QemuMissing(HostError):
     """A QEMU that is not installed."""
 

@@ -25,7 +25,7 @@ from bootmatrix.cell.context import open_context
 from bootmatrix.cell.retry import Prepared
 from bootmatrix.cell.run import RunContext
 from bootmatrix.cell.shipped import LostAttempt, files_of, lost_record, prepare_here, restored, with_lost
-from bootmatrix.errors import HostError, InfraError
+from bootmatrix.errors import HostError, InfraError, reason_of
 from bootmatrix.execute.dask.bundle import unpack
 from bootmatrix.execute.dask.cluster import OpenCluster, open_cluster
 from bootmatrix.execute.dask.placement import NoHost, Placement
@@ -172,7 +172,7 @@ class DaskExecutor:
         try:
             return await self._collect(task, result, folder)
         except (InfraError, OSError) as error:
-            lost.append(LostAttempt(result.host, str(error), started_at))
+            lost.append(LostAttempt(result.host, reason_of(error), started_at))
             return None
 
     async def _collect(self, task: CellTask, result: TaskResult, folder: Path) -> Record:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from bootmatrix.errors import HostError, InfraError
+from bootmatrix.errors import HostError, InfraError, reason_of
 from bootmatrix.execute.dask.control import BEAT_S, SILENCE_S
 from bootmatrix.model.remote import FromWorker, ToWorker, WorkerSettings
 
@@ -94,7 +94,7 @@ class HeldWorker:
         try:
             await send_file(sha256)
         except (InfraError, OSError) as error:
-            self.send(ToWorker(kind="refused", sha256=sha256, text=str(error)))
+            self.send(ToWorker(kind="refused", sha256=sha256, text=reason_of(error)))
         else:
             self.send(ToWorker(kind="sent", sha256=sha256))
 

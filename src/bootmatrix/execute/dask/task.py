@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from bootmatrix import __version__
 from bootmatrix.cell.run import RunContext
 from bootmatrix.cell.shipped import files_of, make_kernel, run_shipped
-from bootmatrix.errors import InfraError, described
+from bootmatrix.errors import InfraError, reason_of
 from bootmatrix.execute.dask.artefacts import Artefacts
 from bootmatrix.execute.dask.bundle import pack
 from bootmatrix.execute.dask.exchange import WorkerExchange
@@ -80,7 +80,7 @@ class CellRunner(WorkerPlugin):
             await self._exchange.put(bundle)
         except (OSError, InfraError) as error:
             bundle.unlink(missing_ok=True)
-            return self.refused(error.message if isinstance(error, InfraError) else described(error)[0])
+            return self.refused(reason_of(error))
         finally:
             if folder.exists():
                 await anyio.to_thread.run_sync(_remove, folder)
