@@ -378,10 +378,18 @@ def test_a_runtime_mount_is_a_bind_also_by_one_of_several_words(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("option", ["move", "rw,move", "remount"])
-def test_no_runtime_mount_changes_those_of_init(tmp_path: Path, option: str) -> None:
-    mount = f"{{type: tmpfs, source: /sys, destination: p, options: ['{option}']}}"
-    with pytest.raises(BuildError, match="changes a mount of init's"):
-        tree_of(tmp_path, f"onboot: [{{name: c, image: plain, runtime: {{mounts: [{mount}]}}}}]")
+def test_no_mount_changes_another(tmp_path: Path, option: str) -> None:
+    mount = f"{{type: tmpfs, source: /sys, destination: /p, options: ['{option}']}}"
+    for mounts in (f"runtime: {{mounts: [{mount}]}}", f"mounts: [{mount}]"):
+        with pytest.raises(BuildError, match=r"a mount on /p has the option .*, which changes another one"):
+            tree_of(tmp_path, f"onboot: [{{name: c, image: plain, {mounts}}}]")
+
+
+@pytest.mark.parametrize("options", [["ro", "rw"], ["ro", "rrw"], ["rrw", "ro"], ["rro"], []])
+def test_a_bind_that_may_be_written_to_counts_as_such(tmp_path: Path, options: list[str]) -> None:
+    label = {"mounts": [{"type": "bind", "source": "/etc", "destination": "/x", "options": ["bind", *options]}]}
+    with pytest.raises(BuildError, match="asks for the bind /etc"):
+        tree_of(tmp_path, "onboot: [{name: c, image: plain}]", label=label)
 
 
 @pytest.mark.parametrize("kind", ["block", "''", "bc", "B"])

@@ -17,13 +17,13 @@ from typing import Any
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, writes_root
-from bootmatrix.assembly.initrd.privileges import MAGIC, ORDINARY, is_bind, is_open, words
+from bootmatrix.assembly.initrd.privileges import MAGIC, ORDINARY, is_bind, is_open
 from bootmatrix.assembly.initrd.runtime_config import full_mount, runtime_config
 from bootmatrix.assembly.initrd.world import BINDS, WORLD, is_volume, normal
 from bootmatrix.assembly.tree import Tree, directory, text_file
 from bootmatrix.errors import BuildError
 from bootmatrix.model.artefact import ExpectedFiles
-from bootmatrix.model.spec import RESULTS, BindNS, Mount, Runtime
+from bootmatrix.model.spec import RESULTS, BindNS, Runtime
 from bootmatrix.store import Store
 
 MAX_RESULT_BYTES = 400
@@ -46,8 +46,6 @@ CONTROL_FOLDER = "/bootmatrix/control"
 CRUN = "run.oci."
 """Prefix of annotations with which crun mounts, runs or writes more than other runtimes (crun(1))."""
 HOOK_PROGRAM = "/usr/lib/bootmatrix/hook"
-CHANGING = {"move", "remount"}
-"""Options by which mount(8) mounts nothing new."""
 NONE = "-"
 """Placeholder for an empty word of a step."""
 
@@ -123,7 +121,6 @@ def _add_configuration(bundle: BundleSpec, root: str, ids: Mapping[str, int], tr
 def _runtime(bundle: BundleSpec, root: str) -> Json:
     """Return runtime.json: all keys, as in LinuxKit, the root's mounts first."""
     runtime = bundle.settings.runtime or Runtime()
-    _check_mounts(bundle, runtime.mounts or ())
     spaces = runtime.bind_ns or BindNS()
     return {
         "cgroups": list(runtime.cgroups or ()),
@@ -139,18 +136,6 @@ def _runtime(bundle: BundleSpec, root: str) -> Json:
         "bindNS": {name: path or "" for name, path in spaces.model_dump().items()},
         "namespace": runtime.namespace or "",
     }
-
-
-def _check_mounts(bundle: BundleSpec, mounts: Iterable[Mount]) -> None:
-    """Refuse mounts over init's own. Raises BuildError for one."""
-    for mount in mounts:
-        changes = next((word for word in words(mount.options) if word in CHANGING), None)
-        if changes is not None:
-            raise BuildError(
-                f"container {bundle.container.name}: runtime.mounts has the option {changes!r} for "
-                f"{mount.destination}, which changes a mount of init's",
-                "Add a new mount, or a 'bind' of an existing one.",
-            )
 
 
 def _root_mounts(bundle: BundleSpec, root: str) -> list[Json]:

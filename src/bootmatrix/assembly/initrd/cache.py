@@ -12,7 +12,7 @@ from bootmatrix.store import Codec, Store, copy_into
 
 MAX_INITRD_BYTES = 4 << 30
 """Boot protocols pass its size in 32 bits, such as ramdisk_size of Linux's."""
-FORMAT = "18"
+FORMAT = "19"
 """Changes whenever the same spec and images would give another initrd."""
 
 

@@ -76,8 +76,8 @@ def is_readonly(options: Iterable[str]) -> bool:
     Only whole options count: of `ro,sync` a runtime understands nothing. It passes it to the file system, which has
     been mounted before and stays writable.
     """
-    access = [option for option in options if option in {"ro", "rw"}]
-    return access[-1:] == ["ro"]
+    access = [option for option in options if option in {"ro", "rw", "rrw"}]  # the last is of all mounts below, too
+    return access[-1:] == ["ro"] and "rrw" not in access
 
 
 def capability_names(settings: ContainerSettings) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bootmatrix.assembly.initrd.privileges import is_bind, is_open, masked_paths, readonly_paths
+from bootmatrix.assembly.initrd.privileges import is_bind, is_open, masked_paths, readonly_paths, words
 from bootmatrix.assembly.tree_limits import MAX_NUMBER
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Container, ContainerSettings, ImageConfig
@@ -25,6 +25,8 @@ OURS = "bootmatrix."
 ALL_DEVICES = "all"
 """Path that means all devices of a type."""
 DEVICE_TYPES = ("b", "c", "u", "p")
+CHANGING = {"move", "remount"}
+"""Options by which mount(8) mounts nothing new."""
 RENAMED = {"blockio": "blockIO"}
 """Keys of `resources` that the OCI spells in another way."""
 _RLIMITS = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
@@ -265,8 +267,15 @@ def _mounts(container: Container, settings: ContainerSettings) -> list[Json]:
 def full_mount(container: Container, mount: Mount) -> Json:
     """Return a mount as in the OCI, with the implied type and destination.
 
-    Raises BuildError if one of these cannot be determined.
+    Raises BuildError if one of these cannot be determined, or it changes a mount that is there.
     """
+    changes = next((word for word in words(mount.options) if word in CHANGING), None)
+    if changes is not None:
+        raise BuildError(
+            f"container {container.name}: a mount on {mount.destination} has the option {changes!r}, which changes "
+            "another one, of init's or of a read-only folder",
+            "Add a new mount, or a 'bind' of an existing one.",
+        )
     kind, destination = mount.usual_type, mount.usual_destination
     if not kind or not destination:
         lack = "destination" if kind else "type"
