@@ -274,11 +274,14 @@ def test_a_killed_client_and_ctrl_c_leave_nothing_and_are_resumed(desk: Desk, ho
 
 @pytest.mark.long
 def test_two_clients_use_one_host(desk: Desk, hosts: list[SshHost]) -> None:
-    cluster = write_hosts(desk.folder / "hosts.yml", hosts[:1])
+    """Its Python has this bootmatrix, which is not sent then."""
+    cache = desk.folder / "there"
+    cluster = write_hosts(desk.folder / "hosts.yml", hosts[:1], python=sys.executable, cache=str(cache))
     processes = {name: desk.start("quick", "one", cluster=cluster, reports=name) for name in ("left", "right")}
     for name, process in processes.items():
         output, run = desk.end(process, name)
         assert verdicts(run) == [Verdict.PASS] * 2, output
+    assert (cache / "blobs").is_dir() and not (cache / "tool").exists()
 
 
 @pytest.mark.long
