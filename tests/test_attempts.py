@@ -13,7 +13,7 @@ import pytest
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.boot.start import Booted, Start
 from bootmatrix.cell.rejudge import is_expected
-from bootmatrix.cell.retry import Attempt, Prepared, keep_diagnosis, should_retry
+from bootmatrix.cell.retry import Attempt, Prepared, keep_output, should_retry
 from bootmatrix.cell.run import Backend, RunContext, run_cell
 from bootmatrix.execute.budget import Budget
 from bootmatrix.judge.attempts import final_judgement
@@ -165,11 +165,11 @@ def test_what_a_stuck_guest_was_doing_outlives_the_next_attempt(tmp_path: Path) 
     (tmp_path / "diagnosis").mkdir()
     (tmp_path / "diagnosis" / "registers.txt").write_text("PC=0")
     kept = (Diagnostic(kind="registers", file="diagnosis/registers.txt"), Diagnostic(kind="tasks", note="no answer"))
-    outcome = keep_diagnosis(tmp_path, 1, make_outcome(diagnostics=kept))
+    outcome = keep_output(tmp_path, 1, make_outcome(diagnostics=kept))
     assert outcome
     assert [one.file for one in outcome.diagnostics] == ["diagnosis-1/registers.txt", ""]
     assert (tmp_path / outcome.diagnostics[0].file).read_text() == "PC=0"
-    assert keep_diagnosis(tmp_path, 2, None) is None
+    assert keep_output(tmp_path, 2, None) is None
 
 
 @pytest.mark.anyio

@@ -12,6 +12,7 @@ from typing import Any
 
 from bootmatrix.errors import AgentError, BuildError, HostError
 from bootmatrix.fsio import write_atomic
+from bootmatrix.packaged import packaged
 from bootmatrix.workspace import kept_client, kept_server
 from bootmatrix.workspace.kept_client import KeptGuest
 
@@ -23,29 +24,6 @@ FOLDER = "/tmp/autopkgtest"  # noqa: S108  (in the guest)
 USER = "test"
 ISOLATION = {"none": (), "container": ("isolation-container",), "machine": ("isolation-container", "isolation-machine")}
 """Capabilities by option. A guest isolates as a machine does, but has no init system, which some tests need."""
-PREPARE = f"""
-mkdir -p {FOLDER} && chmod 1777 {FOLDER} || exit 1
-if command -v apt-get >/dev/null && ! ls /var/lib/apt/lists 2>/dev/null | grep -q _Packages; then
-    out=$(apt-get update 2>&1) || {{ echo "$out" >&2; exit 1; }}
-fi
-[ -e /etc/fstab ] || : >/etc/fstab
-command -v apt-extracttemplates >/dev/null || rm -f /etc/apt/apt.conf.d/70debconf
-if command -v useradd >/dev/null && ! getent passwd {USER} >/dev/null; then
-    useradd --create-home --shell /bin/bash {USER} || exit 1
-fi
-if command -v invoke-rc.d >/dev/null && [ ! -e /usr/sbin/policy-rc.d ]; then
-    printf '#!/bin/sh\\nexit 0\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
-fi
-getent passwd {USER} || :
-"""
-"""Make the folder and an ordinary user, and fetch apt's lists, if the root has apt and none of them.
-
-Packages may start their services by init scripts: without an init system, and without this policy, they would not.
-
-Tests read `/etc/fstab`, which debootstrap makes. debconf's preconfiguration does nothing without apt-utils.
-
-autopkgtest would make the user with adduser, a Perl program, which takes many times as long under emulation.
-"""
 
 
 @dataclass(frozen=True)
@@ -110,7 +88,8 @@ class Testbed:
         self._owner = self._owning(folder)
         if settings.packages:
             kept_client.request(self._guest, {"list_only": settings.packages})
-        self._has_user = bool(self._check(("sh", "-c", PREPARE), "prepare folder, user and apt's lists"))
+        script = packaged("autopkgtest/prepare.sh", folder=FOLDER, user=USER)
+        self._has_user = bool(self._check(("sh", "-c", script), "prepare folder, user and apt's lists"))
         return FOLDER
 
     def close(self) -> None:

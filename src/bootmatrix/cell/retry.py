@@ -117,27 +117,14 @@ def keep_console(folder: Path, number: int) -> str:
     return kept.name
 
 
-def keep_diagnosis(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
-    """Rename the diagnosis of an attempt; return the outcome with the new names."""
-    if outcome is None or not (kept := _kept_folder(folder / DIAGNOSIS_FOLDER, number)):
-        return outcome
-    return outcome.model_copy(update={"diagnostics": tuple(_moved(item, kept) for item in outcome.diagnostics)})
-
-
-def keep_files(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
-    """Rename an attempt's fetched files; return the outcome with them."""
-    if outcome is None or not outcome.collected or not (kept := _kept_folder(folder / FILES_FOLDER, number)):
-        return outcome
-    return outcome.model_copy(update={"collected": tuple(_moved(file, kept) for file in outcome.collected)})
-
-
-def _kept_folder(folder: Path, number: int) -> str:
-    """Rename a folder of an attempt; return its new name, empty without the folder."""
-    kept = f"{folder.name}-{number}"
-    if not folder.is_dir():
-        return ""
-    folder.replace(folder.with_name(kept))
-    return kept
+def keep_output(folder: Path, number: int, outcome: Outcome | None) -> Outcome | None:
+    """Rename diagnosis and fetched files; return the outcome with their names."""
+    for name, kind in ((DIAGNOSIS_FOLDER, "diagnostics"), (FILES_FOLDER, "collected")):
+        if outcome and (folder / name).is_dir():
+            kept = (folder / name).replace(folder / f"{name}-{number}").name
+            moved = tuple(_moved(item, kept) for item in getattr(outcome, kind))
+            outcome = outcome.model_copy(update={kind: moved})
+    return outcome
 
 
 def _moved(item: MovedFile, folder: str) -> MovedFile:

@@ -30,7 +30,7 @@ from bootmatrix.cell.elsewhere import Boards, run_elsewhere
 from bootmatrix.cell.fault_places import FaultPlaces
 from bootmatrix.cell.held import HoldGuest, Holding, can_hold
 from bootmatrix.cell.record_builder import build_record
-from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_diagnosis, keep_files, should_retry
+from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_output, should_retry
 from bootmatrix.cell.user_tier import Unsupported, prepare_user, run_user_cell
 from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable, ToolMissing
 from bootmatrix.fsio import read_whole
@@ -89,6 +89,7 @@ class RunContext(BuildContext):
     With `forks`, cells are copies of guests that are booted once, where possible. `dump` keeps the memory of guests
     that hang, panic or time out, `explain_hang` boots kernels that hang a second time. `hold` uses guests that have
     failed, before they end. `announced` are lines that were reported. `boards` run the cells of the hardware tier.
+    `given_machine` is the machine of a cell that came with it.
     """
 
     observer: Observer
@@ -101,6 +102,11 @@ class RunContext(BuildContext):
     hold: HoldGuest | None = None
     announced: set[str] = field(default_factory=set)
     boards: Boards = field(default_factory=Boards)
+    given_machine: Machine | None = None
+
+    def machine(self, cell: Cell) -> Machine:
+        """Return the cell's machine, or the given one."""
+        return self.given_machine or super().machine(cell)
 
     def announce(self, text: str) -> None:
         """Report a line once in a run."""
@@ -231,7 +237,7 @@ async def _pause(cell: Cell, attempts: list[Attempt], context: RunContext, folde
     """Keep the output of an attempt, and wait for the network or the host to recover."""
     last = attempts[-1]
     number = len(attempts)
-    outcome = keep_files(folder, number, keep_diagnosis(folder, number, last.outcome))
+    outcome = keep_output(folder, number, last.outcome)
     attempts[-1] = replace(last, console=keep_console(folder, number), outcome=outcome)
     context.observer.note(f"{cell.id}: {last.judgement.reason}; retrying")
     if last.judgement.verdict is Verdict.INFRA_ERROR:

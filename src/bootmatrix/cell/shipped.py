@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,22 +14,11 @@ from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, should_retry
 from bootmatrix.cell.run import RETRY_PAUSE_S, Backend, RunContext, run_cell
 from bootmatrix.errors import BootmatrixError, InfraError
-from bootmatrix.model import Artefact, AttemptRecord, Bootable, Cell, Forkable, Judgement, Machine, Record, Verdict
+from bootmatrix.model import Artefact, AttemptRecord, Bootable, Cell, Forkable, Judgement, Record, Verdict
 from bootmatrix.model.remote import CellTask
 
 FetchArtefacts = Callable[[Iterable[Artefact]], Awaitable[Mapping[str, Path]]]
 """Returns the paths of artefacts on this host, by digest."""
-
-
-@dataclass(frozen=True)
-class ShippedContext(RunContext):
-    """The context of a cell whose machine comes with it."""
-
-    shipped_machine: Machine | None = None
-
-    def machine(self, cell: Cell) -> Machine:
-        """Return the machine of the task."""
-        return self.shipped_machine or super().machine(cell)
 
 
 async def prepare_here(cell: Cell, context: RunContext, folder: Path) -> Prepared | Record:
@@ -103,11 +92,9 @@ async def run_shipped(task: CellTask, context: RunContext, folder: Path, fetch: 
         paths = await fetch(files_of(task.bootable))
         return Prepared(task.kernel, with_paths(task.bootable, paths), task.phases, task.spec_sha256)
 
-    values = {name: getattr(context, name) for name in context.__dataclass_fields__}
-    backend = Backend(prepare, context.backend.start)
-    forks = context.forks if task.fork else None
-    changed = {**values, "backend": backend, "forks": forks, "dump": task.dump, "shipped_machine": task.machine}
-    return await run_cell(task.cell, ShippedContext(**changed), folder)
+    backend, forks = Backend(prepare, context.backend.start), context.forks if task.fork else None
+    given = replace(context, backend=backend, forks=forks, dump=task.dump, given_machine=task.machine)
+    return await run_cell(task.cell, given, folder)
 
 
 def restored(record: Record, task: CellTask, host: str, clock_offset_s: float = 0) -> Record:

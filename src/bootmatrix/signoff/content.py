@@ -8,6 +8,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.history.extract import mode_of, result_of
 from bootmatrix.history.values import Comparison
 from bootmatrix.model import Judgement, Record, Run, Verdict
+from bootmatrix.model.contents import Component
 from bootmatrix.report.order import cell_order
 from bootmatrix.report.product import ProductLine, product_lines
 from bootmatrix.report.sanitize import one_line
@@ -106,7 +107,10 @@ def sign_off(  # noqa: PLR0913
     deviations = (*_of_the_run(run, comparison, acceptances), *_deviations(tried, acceptances))
     _check(run, deviations, acceptances)
     skips = tuple(record for record in records if record.verdict is Verdict.SKIP)
-    subjects = _unique([*_products(tried), *_artefacts(tried, {"image", "initrd", "disk", "root"})])
+    product = (part for record in tried for part in record.product)
+    images = (image for record in tried for image in record.contents)  # the product is among their components
+    content = (part for image in images for part in image.components)
+    subjects = _unique([*_parts(product), *_artefacts(tried, {"image", "initrd", "disk", "root"})])
     return SignOff(
         release=release,
         run=run,
@@ -121,7 +125,7 @@ def sign_off(  # noqa: PLR0913
         comparison=comparison,
         subjects=subjects,
         others=_unique(
-            [*_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}), *_inputs(tried), *_came_along(tried)],
+            [*_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}), *_inputs(tried), *_parts(content)],
             {entry.sha256 for entry in subjects},
         ),
         qemu=tuple(dict.fromkeys(record.qemu_version for record in tried if record.qemu_version)),
@@ -210,19 +214,9 @@ def _artefacts(records: Iterable[Record], kinds: set[str]) -> Iterator[Digest]:
                 yield Digest(artefact.kind, name, artefact.sha256)
 
 
-def _products(records: Iterable[Record]) -> Iterator[Digest]:
-    for record in records:
-        for part in record.product:
-            name = " ".join(word for word in (part.name, part.version, part.architecture) if word)
-            yield Digest(part.kind, name, part.sha256)
-
-
-def _came_along(records: Iterable[Record]) -> Iterator[Digest]:
-    """List all packages and files in the guests; the product is among them."""
-    for record in records:
-        for part in (part for image in record.contents for part in image.components):
-            name = " ".join(word for word in (part.name, part.version, part.architecture) if word)
-            yield Digest(part.kind, name, part.sha256)
+def _parts(parts: Iterable[Component]) -> Iterator[Digest]:
+    for part in parts:
+        yield Digest(part.kind, " ".join(filter(None, (part.name, part.version, part.architecture))), part.sha256)
 
 
 def _inputs(records: Iterable[Record]) -> Iterator[Digest]:
