@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -29,6 +30,8 @@ from bootmatrix.source.images.credentials import Credentials
 from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.layout import open_layout
+from bootmatrix.source.images.reference import Reference
+from bootmatrix.source.images.referrers import Artifact, attach
 from bootmatrix.source.images.registry_access import Access
 from bootmatrix.source.images.www_authenticate import belong_together, challenges
 from bootmatrix.source.lock_recorder import Used
@@ -372,7 +375,10 @@ class Liar(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_POST = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
@@ -487,6 +493,22 @@ def test_a_manifest_without_end(tmp_path: Path) -> None:
     with lying() as (host, registry):
         registry.answers = {"/manifests/": (200, {}, bytes(5 << 20))}
         assert "larger than the limit" in refusal(lambda: asked(tmp_path, host), NetworkError)
+
+
+@pytest.mark.parametrize(
+    ("status", "place", "fault"),
+    [(202, "a" * 70_000, "sends the upload to no URL"), (307, "/v2/x/blobs/uploads/", "maximum allowed redirects")],
+)
+def test_an_upload_that_leads_nowhere(status: int, place: str, fault: str) -> None:
+    with lying() as (host, registry):
+        registry.answers = {
+            "/manifests/": (200, {}, GOOD.root),
+            "/blobs/uploads/": (status, {"Location": place}, b""),
+        }
+        artifact = Artifact("text/plain", [], {})
+        endpoint, image = Endpoint(host, "http", host), Reference(host, "x", "1")
+        tested = [hashlib.sha256(GOOD.root).hexdigest()]
+        assert fault in refusal(lambda: attach(endpoint, image, artifact, tested), NetworkError)
 
 
 def test_a_manifest_of_another_digest(tmp_path: Path) -> None:

@@ -372,6 +372,8 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         ("memo", 0o777, "writable by everybody"),
         ("memo", 0o1777, "writable by everybody"),  # sticky: others could add records
         ("blobs/sha256", 0o1777, "writable by everybody"),
+        ("blobs/sha256/00", 0o777, "writable by everybody"),
+        ("memo/kind", 0o777, "writable by everybody"),
         ("", 0o1777, ""),  # as /tmp: the folders in it are ours
     ],
 )

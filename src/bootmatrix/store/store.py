@@ -135,6 +135,10 @@ class Store:
         with host_faults(self.folder):
             for name in ("", "blobs", "blobs/sha256", "memo", "partial", "temp", "locks"):
                 self.own_folder(name)
+            for name in ("blobs/sha256", "memo"):
+                for entry in os.scandir(self.folder / name):
+                    if entry.is_dir():
+                        check_trusted(Path(entry.path))
             self._users = share_folder(self.folder / "locks")
             self._clean()
 

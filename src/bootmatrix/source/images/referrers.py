@@ -140,7 +140,10 @@ class _Uploads:
         if known.status_code == 200:
             return
         begun, _ = self._send("POST", f"{self._base}/blobs/uploads/", {202})
-        place = begun.url.join(begun.headers.get("Location", "")).copy_merge_params({"digest": digest})
+        try:
+            place = begun.url.join(begun.headers.get("Location", "")).copy_merge_params({"digest": digest})
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise NetworkError(f"the registry {self._endpoint.name} sends the upload to no URL") from error
         if origin_of(place) != origin_of(begun.url):
             raise UntrustedError(f"the registry {self._endpoint.name} sends the upload to {place.host}: refused")
         self._send("PUT", place, {201}, "application/octet-stream", data)
@@ -159,7 +162,7 @@ class _Uploads:
         try:
             with self._client.stream(method, url, content=data, headers=headers) as reply:
                 body = read_bounded(reply, MAX_REFERRERS_BYTES)
-        except httpx.TransportError as error:
+        except (httpx.RequestError, UnicodeError) as error:  # the last: not a DNS name
             raise NetworkError(f"the registry {name} does not answer: {in_words(error)}") from error
         if reply.status_code in expected:
             return reply, body
