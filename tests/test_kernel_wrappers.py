@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -186,6 +187,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "squashfs": (b"hsqs" + bytes(200), "a squashfs image"),
     "qcow2": (b"QFI\xfb" + bytes(200), "a disk image (qcow2)"),
     "zip": (b"PK\x03\x04" + bytes(200), "a zip archive"),
+    "initrd, gzip": (gzip.compress(b"070701" + bytes(200)), "a cpio archive, as initrds are"),
+    "nothing": (b"", "an empty file"),
+    "a program": (Path("/bin/sh").read_bytes(), "a program, not a kernel"),
+    "cut": (gzip.compress(os.urandom(4000))[:2000], "file: the kernel is damaged"),
 }
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bootmatrix.assembly.image.builder import Builder, foreign_image
-from bootmatrix.assembly.kernel.import_kernel import Fetched, custom_kernel, digest_of, digest_of_part, import_kernel
+from bootmatrix.assembly.kernel.import_kernel import (
+    Fetched,
+    custom_kernel,
+    digest_of,
+    digest_of_part,
+    import_kernel,
+    named,
+)
 from bootmatrix.assembly.kernel.kernel_parts import NAMED, PLACE
 from bootmatrix.assembly.kernel.options import ANY_SPEC, MissingOption, missing_options
 from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_files
@@ -178,16 +185,20 @@ def add_custom_kernel(
 
 def recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: Sequence[Profile]) -> Profile:
     """Return the first architecture whose kernels begin with these bytes."""
-    hint, strange = "Name it with --arch.", ("", "")
+    hint, strange, has_kernel = "Name it with --arch.", ("", ""), False
     for part, file in zip(parts, files, strict=True):
         if part.kind == "oci" or isinstance(file, StoredImage):
             raise BuildError(f"{file} may be an image for several architectures", hint)
         for member in find_kernel_format(part.kind).members(file, ""):
             if not PLACE.search(member.path):
                 continue
-            data = member.read()
-            strange = strange if strange[0] else describe(data)
-            data = _start(data, is_named=bool(NAMED.search(member.path)))
+            data, has_kernel = member.read(), True
+            words = describe(data)
+            strange = strange if strange[0] else words
+            if words[0].startswith("a program"):
+                continue
+            with named(parts):
+                data = _start(data, is_named=bool(NAMED.search(member.path)))
             fitting = [
                 profile for profile in profiles if form_of(data, profile.kernel_magic) and not profile.borrows_kernels()
             ]
@@ -195,8 +206,8 @@ def recognise(parts: Iterable[KernelPart], files: Iterable[Fetched], profiles: S
                 return fitting[0]
             if fitting:
                 raise BuildError(f"{file} may be for {', '.join(profile.name for profile in fitting)}", hint)
-    what = strange[0] or "not a kernel of a known architecture"
-    raise BuildError(f"{', '.join(map(str, parts))}: this is {what}", strange[1])
+    what = f"this is {strange[0] or 'not a kernel of a known architecture'}" if has_kernel else "it contains no kernel"
+    raise BuildError(f"{', '.join(map(str, parts))}: {what}", strange[1])
 
 
 def _start(data: bytes, *, is_named: bool) -> bytes:

@@ -40,13 +40,12 @@ def import_kernel(
     collected = KernelParts(profile.kernel_magic, _bootable_forms(profile))
     with _copied(parts, files, store) as copies, store.writer() as pack:
         for member in _members(parts, copies, profile, store):
-            collected.take(member, pack)
+            with named(parts):
+                collected.take(member, pack)
         packed = pack.commit()
-    try:
+    with named(parts):
         form, path, image = collected.image()
-    except BuildError as error:
-        raise BuildError(f"{', '.join(map(str, parts))}: {error.message}", error.hint) from error
-    release = _release(collected, path, image)
+        release = _release(collected, path, image)
     kernel = custom_kernel(name, release, parts, profile)
     config = collected.config or embedded_config(image)
     kept = KernelFiles(
@@ -63,6 +62,15 @@ def import_kernel(
     )
     store.set_memo("kernel", kernel_key(kernel), CODEC.dump(kept))
     return kernel
+
+
+@contextmanager
+def named(parts: Iterable[KernelPart]) -> Iterator[None]:
+    """Name the user's files in an error on what is in them."""
+    try:
+        yield
+    except BuildError as error:
+        raise BuildError(f"{', '.join(map(str, parts))}: {error.message}", error.hint) from error
 
 
 def digest_of(kind: str, path: Path) -> str:

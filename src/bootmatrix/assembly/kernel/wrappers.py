@@ -28,6 +28,7 @@ from bootmatrix.assembly.kernel.decompress import (
 from bootmatrix.assembly.kernel.fit import MAGIC as FIT_MAGIC
 from bootmatrix.assembly.kernel.fit import fit_kernel
 from bootmatrix.errors import BuildError
+from bootmatrix.source.elf import read_program
 
 LIMIT_BYTES = 1 << 30
 PEEK_BYTES = 72 << 10
@@ -134,6 +135,9 @@ def start_of(data: bytes) -> bytes:
 
 def describe(data: bytes) -> tuple[str, str]:
     """Describe a file that is not a kernel, with a hint; empty if unknown."""
+    program = read_program(io.BytesIO(data))
+    if not data or (program and program.interpreter):
+        return "a program, not a kernel" if data else "an empty file", ""
     for (offset, magic), words in _STRANGE.items():
         if data[offset : offset + len(magic)] == magic:
             return words
@@ -143,7 +147,8 @@ def describe(data: bytes) -> tuple[str, str]:
         return "a device tree", "A kernel's device trees are taken from its package or build tree."
     if data[:2] == b"MZ":
         return "an EFI program without a kernel that is known", ""
-    return "", ""
+    inner = start_of(data)
+    return describe(inner) if inner and not data.startswith(inner) else ("", "")
 
 
 def _unwrap(data: bytes, limit: int) -> bytes:
