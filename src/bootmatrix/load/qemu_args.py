@@ -2,13 +2,17 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.load.validate import suggest
+from bootmatrix.packaged import packaged_table
 
+FILE_OF_OPTIONS = "load/qemu_options.toml"
 FILE = "file="
 """Before the name of a drive's file, which is always the last of its words."""
 
@@ -44,45 +48,17 @@ BOARD_KEYS = _set("append dtb dumpdtb firmware initrd kernel")
 """Properties of boards that name files (`-M help`); `dumpdtb` writes one."""
 ACCELERATOR_KEYS = _set("device")
 
-OPTIONS: Mapping[str, Option] = {
-    "-audiodev": Option(kinds=_set("none")),
-    "-chardev": Option(kinds=_set("null ringbuf"), not_keys=_set("logfile")),
-    "-device": Option(not_kinds=HOST_DEVICES, not_keys=HOST_KEYS),
-    "-drive": Option(
-        keys=_set(
-            "file if id index bus unit media format readonly snapshot cache aio discard detect-zeroes werror rerror"
-        )
-    ),
-    "-fw_cfg": Option(not_keys=_set("file")),
-    "-global": Option(not_kinds=HOST_DEVICES, not_keys=HOST_KEYS),
-    "-icount": Option(not_keys=_set("rr rrfile rrsnapshot")),
-    "-netdev": Option(kinds=_set("user hubport"), not_keys=_set("guestfwd hostfwd smb tftp")),
-    "-numa": Option(),
-    "-object": Option(kinds=_set("cryptodev-backend-builtin iothread memory-backend-ram rng-builtin throttle-group")),
-    "-overcommit": Option(),
-    "-prom-env": Option(),
-    "-rtc": Option(),
-    "-smbios": Option(not_keys=_set("file path")),
-    "-usb": Option(has_value=False),
-    "-uuid": Option(),
-    "-vga": Option(),
-}
-"""Options that can be given. The others choose what is booted, or where, or open a way to the host; or they are what a
-verdict rests on: the channels, what QEMU does when its guest leaves, how it is confined."""
 
-ELSEWHERE = {
-    "the machine's profile says it: docs/add-an-architecture.md": _set(
-        "-M -machine -cpu -smp -m -accel -enable-kvm -bios -pflash -dtb -display -nographic"
-    ),
-    "the kernel axis and the spec say it, with words for the kernel under kernel: {cmdline: …}": _set(
-        "-kernel -initrd -append"
-    ),
-    "verdicts rest on it": _set(
-        "-serial -monitor -mon -qmp -action -no-reboot -no-shutdown -watchdog-action -S -daemonize -sandbox -incoming"
-        " -semihosting -semihosting-config -nodefaults -readconfig"
-    ),
-}
-"""Reasons for which options are not allowed."""
+@cache
+def load_options() -> dict[str, Option]:
+    """Load the options that can be given, of qemu_options.toml."""
+    return {name: _option(**entry) for name, entry in packaged_table(FILE_OF_OPTIONS)["options"].items()}
+
+
+def _option(*, no_host: bool = False, has_value: bool = True, **words: str) -> Option:
+    lists: dict[str, Any] = {name: _set(text) for name, text in words.items()}
+    host = {"not_kinds": HOST_DEVICES, "not_keys": HOST_KEYS} if no_host else {}
+    return Option(has_value=has_value, **lists | host)
 
 
 def parse_qemu_args(text: str, folder: Path) -> tuple[str, ...]:
@@ -130,7 +106,7 @@ def _checked(words: list[str], folder: Path) -> Iterator[str]:
     while rest:
         name = rest.pop(0)
         name = name[1:] if name.startswith("--") else name
-        option = OPTIONS.get(name)
+        option = load_options().get(name)
         if option is None:
             raise _refused(name)
         yield name
@@ -141,10 +117,11 @@ def _checked(words: list[str], folder: Path) -> Iterator[str]:
 
 
 def _refused(name: str) -> InputError:
-    reason = next((why for why, names in ELSEWHERE.items() if name in names), "")
+    elsewhere = packaged_table(FILE_OF_OPTIONS)["elsewhere"]
+    reason = next((why for why, names in elsewhere.items() if name in names.split()), "")
     if reason:
         return InputError(f"QEMU's argument {name[:60]!r} is not allowed: {reason}")
-    options = suggest(name, OPTIONS)
+    options = suggest(name, load_options())
     return InputError(f"{name[:60]!r} is not an allowed QEMU argument.{options}")
 
 

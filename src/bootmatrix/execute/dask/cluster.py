@@ -97,31 +97,30 @@ async def _open_local(settings: ExecutorSettings, folder: Path, bundles: Path) -
 
 @asynccontextmanager
 async def _open_hosts(settings: ExecutorSettings, hosts: tuple[Host, ...], bundles: Path) -> AsyncIterator[OpenCluster]:
-    from bootmatrix.execute.dask.hosts.session import ClientAccess
-    from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor, supervised
+    from bootmatrix.execute.dask.hosts import session, supervise
 
-    depot = HostsDepot(hosts)
+    depot = supervise.HostsDepot(hosts)
     await depot.prepare()
     async with run_scheduler(bundles.parent) as (client, address, keys), followed(client, settings) as fleet:
-        supervisor = Supervisor(fleet, depot, ClientAccess.of(settings.config, address, keys))
-        async with supervised(hosts, supervisor, fleet, settings.observer):
+        access = session.ClientAccess.of(settings.config, address, keys)
+        supervisor = supervise.Supervisor(fleet, depot, access)
+        async with supervise.supervised(hosts, supervisor, fleet, settings.observer):
             yield OpenCluster(client, fleet, depot, bundles)
 
 
 @asynccontextmanager
 async def _open_ec2(settings: ExecutorSettings, ec2: Ec2, folder: Path, bundles: Path) -> AsyncIterator[OpenCluster]:
     from bootmatrix.cloud.aws_machines import AwsMachines
-    from bootmatrix.execute.dask.hosts.machines import MachinePool, RunKey, kept_machines
-    from bootmatrix.execute.dask.hosts.session import ClientAccess
-    from bootmatrix.execute.dask.hosts.supervise import HostsDepot, Supervisor
+    from bootmatrix.execute.dask.hosts import machines, session, supervise
 
-    depot, source = HostsDepot(()), AwsMachines(ec2, folder)
+    depot, source = supervise.HostsDepot(()), AwsMachines(ec2, folder)
     async with run_scheduler(bundles.parent) as (client, address, keys), followed(client, settings) as fleet:
-        supervisor = Supervisor(fleet, depot, ClientAccess.of(settings.config, address, keys))
-        pool = MachinePool(ec2, source, RunKey.make(folder), supervisor, settings.observer)
+        access = session.ClientAccess.of(settings.config, address, keys)
+        supervisor = supervise.Supervisor(fleet, depot, access)
+        pool = machines.MachinePool(ec2, source, machines.RunKey.make(folder), supervisor, settings.observer)
         fleet.is_growing = True
         try:
-            async with kept_machines(pool, fleet):
+            async with machines.kept_machines(pool, fleet):
                 yield OpenCluster(client, fleet, depot, bundles)
         finally:
             settings.on_use(pool.use)
