@@ -26,10 +26,19 @@ if [ -n "$missing" ]; then
     apt_install $missing
 fi
 
-if ! "$home/bin/bootmatrix" --version >/dev/null 2>&1; then
+# An agent that stays may have another job's revision, or a job that installs right now.
+mkdir -p "$home"
+exec 9>"$home/.lock"
+flock 9
+revision=$source
+[ ! -d "$source" ] || revision=$(cd "$source" && find . -name .git -prune -o -type f -exec sha256sum {} + | sort | sha256sum)
+before=$(cat "$home/.revision" 2>/dev/null || echo "$revision")
+if [ "$before" != "$revision" ] || ! "$home/bin/bootmatrix" --version >/dev/null 2>&1; then
     python3 -m venv "$home"
     "$home/bin/pip" install --quiet --disable-pip-version-check "$source"
+    echo "$revision" >"$home/.revision"
 fi
+exec 9>&-
 
 packages=$("$home/bin/python" - "$@" <<'PYTHON'
 import re, shutil, sys

@@ -15,6 +15,7 @@ from bootmatrix.cli.project_defaults import find_table
 from bootmatrix.errors import InputError
 from bootmatrix.load.recipe import find_recipe
 from bootmatrix.scaffold.examples import write_example
+from stage import ROOT
 
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
 
@@ -39,8 +40,14 @@ def test_an_example_is_valid_from_anywhere(tmp_path: Path, monkeypatch: pytest.M
     done = tool(tmp_path, "plan", "mine/mine.matrix.yml")
     assert "mine/x86_64/6.1" in done.stdout
     workflow = yaml.safe_load((folder / "ci/github.yml").read_text(encoding="utf-8"))
-    assert any("matrix mine/mine.matrix.yml" in step.get("run", "") for step in workflow["jobs"]["bootmatrix"]["steps"])
-    assert "matrix mine/mine.matrix.yml" in (folder / "ci/gitlab.yml").read_text(encoding="utf-8")
+    action = workflow["jobs"]["boot"]["steps"][1]["with"]
+    (component,) = yaml.safe_load((folder / "ci/gitlab.yml").read_text(encoding="utf-8"))["include"]
+    for inputs in (action, component["inputs"]):
+        done = tool(tmp_path, "plan", inputs["files"], "--arch", inputs["arch"])
+        assert "mine/x86_64/6.1" in done.stdout
+    assert action.keys() <= yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["inputs"].keys()
+    head = next(yaml.safe_load_all((ROOT / "templates/matrix/template.yml").read_text(encoding="utf-8")))
+    assert component["inputs"].keys() <= head["spec"]["inputs"].keys()
 
 
 def test_an_example_replaces_nothing(tmp_path: Path) -> None:
@@ -50,7 +57,7 @@ def test_an_example_replaces_nothing(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "exists, and is not an empty folder" in done.stderr
     with pytest.raises(InputError, match="cannot be the name of a spec"):
-        write_example(tmp_path / "a b", ["s390x"], [])
+        write_example(tmp_path / "a b", ["s390x"])
 
 
 def test_shipped_images_have_a_name_everywhere(tmp_path: Path) -> None:

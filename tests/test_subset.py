@@ -149,7 +149,9 @@ def test_a_budget_prefers_new_and_failed_cells(tool: Tool, tmp_path: Path) -> No
     chosen = planned(tool, "--budget", "1s")
     assert len(chosen) == 1 and chosen[0].startswith("hello/ppc64le/")  # of which there is no run
     assert set(planned(tool, "--budget", "24h")) == set(planned(tool))
-    refused(tool("plan", "hello", *ARCHES, "--budget", "soon"), "is not a duration")
+    refused(tool("plan", "hello", *ARCHES, "--budget", "soon"), "--budget 'soon' is not a duration")
+    empty = tool("plan", "hello", *ARCHES, "--shard", "900/900")
+    assert (empty.returncode, empty.stdout) == (0, "0 cells, 0 skipped\n")
 
 
 def test_parts_cannot_be_combined_with_resume(tool: Tool) -> None:

@@ -85,9 +85,11 @@ MAX_REASONS = 5
 def check_tests(plan: Plan, specs: Mapping[str, Spec], *, allow_empty: bool = False) -> None:
     """Refuse a plan that tests nothing.
 
-    Raises InputError if no cell is left to run, unless `allow_empty`; or a spec has no container that could fail.
+    Raises InputError if no cell is left to run, unless `allow_empty` or in a shard; or a spec has no container that
+    could fail.
     """
-    if not plan.cells and not allow_empty:
+    is_shard = plan.part is not None and bool(plan.part.whole)
+    if not (plan.cells or allow_empty or is_shard):
         reasons = tuple(dict.fromkeys(f"\n  {skip.cell.id}: {skip.reason}" for skip in plan.skips))
         more = f"\n  and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
         raise InputError(

@@ -148,4 +148,4 @@ def hold_s(args: argparse.Namespace) -> float:
         return 0.0
     if (vars(args).get("executor") or LOCAL) != LOCAL:
         raise InputError("--hold-on-fail is for guests on this host", "Leave out --executor.")
-    return duration_s(args.keep_alive) if args.keep_alive else DEFAULT_KEEP_S
+    return duration_s(args.keep_alive, "--keep-alive") if args.keep_alive else DEFAULT_KEEP_S

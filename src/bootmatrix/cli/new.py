@@ -6,14 +6,10 @@ from bootmatrix.cli import options
 from bootmatrix.cli.output import say
 from bootmatrix.scaffold.examples import write_example
 
-CI_PACKAGES = ("debian-archive-keyring", "gpgv", "util-linux")
-
 
 def run(args: argparse.Namespace) -> int:
     """Write the project, and print its files and the next commands."""
-    profiles = {name: profile for name, profile in options.profiles().items() if profile.setup}
-    emulators = {profile.machine(profile.default_machine()).qemu_package for profile in profiles.values()}
-    paths = write_example(args.folder, profiles, (*CI_PACKAGES, *sorted(emulators)))
+    paths = write_example(args.folder, [name for name, profile in options.profiles().items() if profile.setup])
     say(*(f"wrote {path}" for path in paths))
     matrix = next(path for path in paths if path.name.endswith(".matrix.yml"))
     say("", "Check it:  bootmatrix validate " + str(matrix), f"Run it:    bootmatrix matrix {matrix}")

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import InputError
@@ -25,10 +25,8 @@ FILES = {
 """The written files, with their name in the folder `example` and their schema."""
 
 
-def write_example(folder: Path, archs: Iterable[str], packages: Iterable[str]) -> list[Path]:
+def write_example(folder: Path, archs: Sequence[str]) -> list[Path]:
     """Write an example project to a new folder; return the files.
-
-    `packages` are those that a CI machine needs.
 
     Raises InputError if the folder exists and is not empty, or its name cannot be a spec's.
     """
@@ -37,7 +35,7 @@ def write_example(folder: Path, archs: Iterable[str], packages: Iterable[str]) -
         raise InputError(f"{name!r} cannot be the name of a spec", "Use letters, digits, - and _, at most 40.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists, and is not an empty folder", "Name a new folder.")
-    values = {"name": name, "folder": _shown(folder), "archs": ", ".join(archs), "packages": " ".join(packages)}
+    values = {"name": name, "folder": _shown(folder), "archs": ", ".join(archs), "list": ",".join(archs)}
     texts = {target.format(name=name): _filled(source, schema, values) for target, (source, schema) in FILES.items()}
     texts |= {f"{kind}.schema.json": json.dumps(json_schema(kind), indent=1) + "\n" for kind in SCHEMAS}
     paths = []

@@ -35,7 +35,7 @@ def choose(plan: Plan, choice: Choice, profiles: Mapping[str, Profile], reports:
     if not choice.words:
         return plan
     shard = parse_shard(choice.shard) if choice.shard else None
-    limit_s = duration_s(choice.budget) if choice.budget else 0.0
+    limit_s = duration_s(choice.budget, "--budget") if choice.budget else 0.0
     part = Part(words=choice.words, title=title)
     if choice.only:
         plan = only(plan, choice.only)

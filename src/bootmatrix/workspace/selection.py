@@ -108,7 +108,7 @@ def apply(selection: Selection, matrix: Matrix) -> Matrix:
         limit_bytes(selection.get_limit)
         changes["get_limit"] = selection.get_limit
     if selection.timeout is not None:
-        limit_s = duration_s(selection.timeout)
+        limit_s = duration_s(selection.timeout, "--timeout")
         limits = {"onboot": limit_s, "services": limit_s}
         changes |= {"limit": limit_s, "timeouts": matrix.timeouts.model_copy(update=limits)}
     return matrix.model_copy(update=changes)

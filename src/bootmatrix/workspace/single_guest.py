@@ -141,7 +141,7 @@ def _changed(machine: Machine, bootable: Bootable, selection: Selection) -> Sing
     if fault := machine.size_fault(size):
         raise InputError(fault)
     if selection.timeout is not None:
-        limit_s = duration_s(selection.timeout)
+        limit_s = duration_s(selection.timeout, "--timeout")
         timeouts = timeouts.model_copy(update={"onboot": limit_s, "services": limit_s})
     if selection.append:
         words = " ".join(filter(None, (bootable.cmdline, *selection.append)))
