@@ -58,6 +58,8 @@ def _row(tier: int, record: Record, context: ReportContext) -> str:
         words = f"not tried: {reason}"
     elif record.verdict is not Verdict.PASS:
         words = f"{record.verdict}; {words}"
+    elif not record.expected:
+        words = f"passes, and is expected to fail; {words}"
     name = str(tier) if tier < 4 else "none"
     return f"| {name} | {code(cell.spec_name)} | {code(cell.target)} | {code(cell.kernel)} | {words} |".replace(
         "\n", " "
