@@ -310,7 +310,7 @@ def written(path: Path, data: bytes) -> Path:
 OTHERS = kernel_files(IMAGE, "6.8.0")
 FAULTY: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "no kernel": (lambda at: written(at / "x", b"#!/bin/sh\n"), [], "x: this is not a kernel of a known architecture"),
-    "empty": (lambda at: written(at / "x", b""), [], "this is not a kernel of a known architecture"),
+    "empty": (lambda at: written(at / "x", b""), [], "x: this is an empty file"),
     "not there": (lambda at: at / "x", [], "x: no such file or folder"),
     "some folder": (lambda at: at, [], "not a kernel"),
     "no kernel, for one": (

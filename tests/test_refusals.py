@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from command_line import Tool, refused, tool
 from stage import Stage, set_up
 from test_faults import on_disk
+
+__all__ = ["tool"]
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +67,23 @@ def test_a_cache_that_belongs_to_root(stage: Stage, tmp_path: Path) -> None:
         pytest.skip("another user cannot read this Python")
     assert "belongs to root" in done.stdout, done.stdout + done.stderr
     assert str(cache) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *((name, value) for name in ("SNAPSHOTS_MIB", "CACHE_MAX", "MAX_AGE_H") for value in ("x", "-1", "1e3", "٣")),
+        *((f"DOWNLOAD_{name}", value) for name in ("MIN_RATE", "MAX_TIME") for value in ("inf", "1.5")),
+        *((name, "/nonexistent") for name in ("ARCH", "CATALOGUES")),
+        *((name, "/etc/passwd") for name in ("ARCH", "CATALOGUES", "CACHE", "REPORTS")),
+    ],
+)
+def test_a_variable_with_a_bad_value(variable: str, value: str, monkeypatch: pytest.MonkeyPatch, tool: Tool) -> None:
+    """It is refused by every command, before anything of it is done."""
+    monkeypatch.setenv(f"BOOTMATRIX_{variable}", value)
+    for words in (["runs"], ["plan", "hello", "--arch", "x86_64"]):
+        refused(tool(*words), f"BOOTMATRIX_{variable}")
+
+
+def test_an_option_of_a_folder_that_is_a_file(tool: Tool) -> None:
+    refused(tool("runs", "--reports", "/etc/passwd"), "--reports /etc/passwd: expected a folder")

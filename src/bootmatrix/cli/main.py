@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
-from pathlib import Path
 from typing import NoReturn
 
 from bootmatrix import __version__
 from bootmatrix.cli import signals, streams
+from bootmatrix.cli.environment import check_environment
 from bootmatrix.cli.exits import ABORTED, BAD_INPUT, INTERRUPTED, OUR_FAULT, git_bisect_status
 from bootmatrix.cli.output import complain
 from bootmatrix.cli.parsers import ADDERS
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words, args.words = _split_command(words)
         _check_values(words)
         parser(words[0] if words else "").parse_args(words, args)
-        _check_folder()
+        check_environment(args)
         apply_defaults(args)
         _adopt_input(args)
         status = _run(args)
@@ -120,14 +120,6 @@ def _check_values(words: list[str]) -> None:
     for word, value in pairwise([*words, "-"]):
         if word.startswith("--") and (value == "" if "=" not in word else word.endswith("=")):
             raise InputError(f"{word.removesuffix('=')}: the value is empty")
-
-
-def _check_folder() -> None:
-    """Check the current folder. Raises InputError if it is not accessible."""
-    try:
-        Path.cwd().stat()
-    except OSError as error:
-        raise InputError(f"cannot use the current folder: {error.strerror}", "Change to another: cd ~") from error
 
 
 def _adopt_input(args: argparse.Namespace) -> None:

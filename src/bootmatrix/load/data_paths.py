@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from bootmatrix.errors import InputError
 from bootmatrix.load.piped import kept
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -27,8 +28,10 @@ def catalogue_folders() -> tuple[Path, ...]:
 
 
 def _folders(name: str, variable: str) -> tuple[Path, ...]:
-    own = os.environ.get(variable, "").split(os.pathsep)
-    folders = [_shipped(name), Path(name), *(Path(folder) for folder in own if folder)]
+    own = [Path(folder) for folder in os.environ.get(variable, "").split(os.pathsep) if folder]
+    if missing := next((folder for folder in own if not folder.is_dir()), None):
+        raise InputError(f"{variable}: {missing} is not a folder")
+    folders = [_shipped(name), Path(name), *own]
     seen: dict[Path, Path] = {}
     for folder in folders:
         if folder.is_dir():

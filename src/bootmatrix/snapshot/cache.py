@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from bootmatrix.errors import InputError
 from bootmatrix.snapshot.snapshot import DamagedSnapshot, Snapshot, read, write
 from bootmatrix.store import Store, host_faults
 from bootmatrix.store.trim import SNAPSHOTS
@@ -16,9 +18,11 @@ LIMIT_VARIABLE = "BOOTMATRIX_SNAPSHOTS_MIB"
 
 
 def limit_bytes() -> int:
-    """The limit that the environment asks for, else the usual one."""
-    text = os.environ.get(LIMIT_VARIABLE, "")
-    return (int(text) if text.isdecimal() else LIMIT_MIB) << 20
+    """Return the environment's limit, else the usual one. Raises InputError if it is not a number."""
+    text = os.environ.get(LIMIT_VARIABLE) or str(LIMIT_MIB)
+    if not re.fullmatch("[0-9]{1,12}", text):
+        raise InputError(f"{LIMIT_VARIABLE}={text!r}: expected a number of MiB; 0 keeps none")
+    return int(text) << 20
 
 
 class SnapshotCache:

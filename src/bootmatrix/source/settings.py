@@ -96,16 +96,8 @@ class Settings:
 
     @cached_property
     def max_age_s(self) -> float:
-        """Return the age from which on an index is renewed.
-
-        The default is 24 h; BOOTMATRIX_MAX_AGE_H overrides it in hours.
-
-        Raises InputError if the environment variable is not a number.
-        """
-        hours = os.environ.get("BOOTMATRIX_MAX_AGE_H") or str(MAX_AGE_H)
-        if not re.fullmatch(r"\d+(\.\d+)?", hours):
-            raise InputError(f"BOOTMATRIX_MAX_AGE_H={hours!r} is not a number of hours")
-        return float(hours) * 3600
+        """The age from which on an index is renewed."""
+        return max_age_s()
 
     @cached_property
     def apt_options(self) -> dict[str, str]:
@@ -195,3 +187,14 @@ def _deb822_entries(text: str) -> Iterator[AptSource]:
         if "deb" in words.get("types", ()) and words.get("enabled", ["yes"]) != ["no"]:
             for address in words.get("uris", ()):
                 yield AptSource(address, tuple(words.get("suites", ())), tuple(words.get("components", ())))
+
+
+def max_age_s() -> float:
+    """Return the age from which on an index is renewed: 24 h, or BOOTMATRIX_MAX_AGE_H hours.
+
+    Raises InputError if the environment variable is not a number.
+    """
+    hours = os.environ.get("BOOTMATRIX_MAX_AGE_H") or str(MAX_AGE_H)
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", hours):
+        raise InputError(f"BOOTMATRIX_MAX_AGE_H={hours!r} is not a number of hours")
+    return float(hours) * 3600
