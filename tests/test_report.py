@@ -386,7 +386,7 @@ def test_the_report_command_renders_an_interrupted_run(tmp_path: Path, capsys: p
     (folder / "run.json").unlink()
     assert main(["report", str(folder)]) == 0
     assert capsys.readouterr().out == f"{folder}/report.html\n"
-    assert "The run was interrupted." in (folder / "report.html").read_text()
+    assert "The run was interrupted: killed." in (folder / "report.html").read_text()
     assert len(json.loads((folder / "run.json").read_text())["records"]) == len(mixed_records())
     assert ElementTree.parse(folder / "junit.xml").getroot().tag == "testsuites"
     assert not list(folder.rglob("*.part"))

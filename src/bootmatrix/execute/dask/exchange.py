@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import anyio.to_thread
+import fsspec
 
 from bootmatrix.errors import InfraError, InputError
 
@@ -39,8 +40,6 @@ class SharedFolder:
 
         Raises InputError if the protocol is unknown, or its package is not installed.
         """
-        import fsspec
-
         try:
             self._system, self._root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
