@@ -151,6 +151,6 @@ def test_an_environment_without_the_images_path_is_told(kitchen: Kitchen) -> Non
     spec = 'init: ["@pkg:./images/mine"]\nonboot: [{{name: first, image: "@pkg:./images/mine", env: [{}]}}]\n'
     kernel = kitchen.kernel()
     assert kitchen.build(spec.format("TRIES=3"), kernel).notes == (
-        "first: its env has no PATH, and takes the place of its image's, which has one",
+        "first: its env has no PATH and replaces its image's env, which has one",
     )
     assert kitchen.build(spec.format('TRIES=3, "PATH=/bin"'), kernel).notes == ()

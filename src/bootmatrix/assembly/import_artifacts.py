@@ -64,7 +64,7 @@ def find(name: str) -> Chosen | None:
 
 
 def _main(name: str) -> str:
-    """The file of a format that is booted: its last one."""
+    """Return the suffix of the file that is booted: the format's last one."""
     return list(output_formats()[name].files)[-1]
 
 

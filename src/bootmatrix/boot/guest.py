@@ -33,7 +33,7 @@ from bootmatrix.snapshot.snapshot import Snapshot
 
 
 def ignore(_: Phase) -> None:
-    """Do nothing at the begin of a phase."""
+    """Do nothing when a phase begins."""
 
 
 async def boot(  # noqa: PLR0913

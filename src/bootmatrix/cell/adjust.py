@@ -24,7 +24,7 @@ def _appended(spec: Spec, words: str) -> Spec:
 
 
 def _networked(spec: Spec, network: str) -> Spec:
-    """Return the spec with a network for its containers; one says it for all."""
+    """Return the spec with this network as an annotation of its containers."""
     sections = {name: getattr(spec, name) for name in ("onboot", "services", "onshutdown")}
     changed = {
         name: tuple(

@@ -65,7 +65,7 @@ def _entry(args: argparse.Namespace, reports: Path) -> AcceptedFailure:
         raise InputError("an acceptance needs a reason", f"bootmatrix accept {args.cell} --reason WHY --by WHO")
     by = args.by.strip() or _user()
     if not by:
-        raise InputError("who accepts it?", "Name the person: --by WHO")
+        raise InputError("an acceptance needs a person", f"bootmatrix accept {args.cell} --reason WHY --by WHO")
     at = datetime.now(UTC).isoformat(timespec="seconds")
     entry = AcceptedFailure(args.cell, args.reason.strip(), by, at, _day(args.until).isoformat(), args.title)
     if not any(map(entry.covers, ask(reports, lambda rows: rows.cells()))):

@@ -22,7 +22,7 @@ FOLDERS = {"cache": "BOOTMATRIX_CACHE", "reports": "BOOTMATRIX_REPORTS"}
 
 
 def check_environment(args: argparse.Namespace) -> None:
-    """Check the variables, and folders of a command. Raises InputError if one is invalid."""
+    """Check the variables and folders of a command. Raises InputError."""
     try:
         Path.cwd().stat()
     except OSError as error:

@@ -86,7 +86,7 @@ def _comparison(args: argparse.Namespace, place: RunLocation) -> Comparison | No
 
 
 def _signer(args: argparse.Namespace) -> Signer | None:
-    """Return who must have signed what is verified."""
+    """Return the expected signer, if any."""
     if bool(args.identity) != bool(args.issuer):
         raise InputError("--identity and --issuer belong together", "Anyone could certify an identity to themselves.")
     if args.identity and args.key:
@@ -114,7 +114,7 @@ def _say_checked(name: str, checked: Checked, release: str, contents: str, signe
 
 
 def _push(args: argparse.Namespace, place: RunLocation) -> int:
-    """Attach a sign-off that is valid to the image that it is about."""
+    """Attach a valid sign-off to its image."""
     release = _name(args)
     if not args.image:
         raise InputError("push needs --image", "It is the tested image in its registry: REGISTRY/REPOSITORY@sha256:…")

@@ -29,7 +29,7 @@ PROGRAMS = ("unshare", "chroot", "mount", "tar", "gzip", "mktemp", "tty")
 GRACE_S = 60
 """Beyond its limit: after that the board ends a run by itself."""
 OLD_MINUTES = 24 * 60
-"""Age of what runs whose board was turned off have left there."""
+"""Age at which folders are removed, which runs leave whose board was turned off."""
 
 
 class Terminal(Protocol):
@@ -56,7 +56,7 @@ class BoardAccess(Protocol):
 
 
 OpenBoard = Callable[[Host], AbstractAsyncContextManager[BoardAccess]]
-"""Type of entry points of the group `bootmatrix.board_access`: which may turn the board on before, and off."""
+"""Entry point of the group `bootmatrix.board_access`. It may turn the board on, and off at the end."""
 
 
 @dataclass(frozen=True)

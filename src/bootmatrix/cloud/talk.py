@@ -47,11 +47,11 @@ class Talk:
         return self.began_s + self.limit_s - time.monotonic()
 
     def end(self, limit: str = "") -> None:
-        """Take the time of the end, which `limit` has caused, if it is not empty."""
+        """Record the time of the end, and the limit that caused it, if any."""
         self.wall_s, self.limit = time.monotonic() - self.began_s, self.limit or limit
 
     def feed(self, data: bytes) -> bytes:
-        """Take output; return what init has to be answered. Too much of it sets `limit`."""
+        """Take output; return the reply to init. Too much output sets `limit`."""
         if len(self.transcript) + len(data) > CONSOLE_BYTES:
             self.limit = "flood"
             return b""

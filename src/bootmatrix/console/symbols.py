@@ -19,7 +19,7 @@ COUNTER = re.compile(r"\b(?:RIP|EIP|pc|PC|NIP|epc|ERA|PSW)\b")
 
 
 def no_line(_address: int) -> str:
-    """Know no source lines."""
+    """Return an empty source line for any address."""
     return ""
 
 

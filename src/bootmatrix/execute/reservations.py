@@ -31,7 +31,7 @@ class Room:
         return Room(self.cores + other.cores, self.memory_mib + other.memory_mib)
 
     def fits(self, other: Room) -> bool:
-        """Return whether the other room has both in sufficient amount."""
+        """Return whether the other room has enough cores and memory for it."""
         return self.cores <= other.cores and self.memory_mib <= other.memory_mib
 
 

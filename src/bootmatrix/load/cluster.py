@@ -34,13 +34,13 @@ DASK_KEYS = {
     "key": "distributed.comm.tls.client.key",
     "exchange": "bootmatrix.exchange",
 }
-"""Keys of Dask's configuration for a scheduler of which only the address is given."""
+"""Keys of Dask's configuration for a scheduler that is given by its address alone."""
 
 
 def load_cluster(name: str) -> Cluster:
     """Load a cluster's file, or take a scheduler's address; paths become absolute.
 
-    Raises InputError if the file is invalid, a name stands twice, or a file that it names does not exist.
+    Raises InputError if the file is invalid, a name occurs twice, or a file that it names does not exist.
     """
     if ADDRESS.fullmatch(name):
         return Cluster(scheduler=_scheduler_at(name))
@@ -89,7 +89,7 @@ def _scheduler_at(address: str) -> SchedulerAddress:
     Raises InputError if it is not TLS, or the configuration lacks something.
     """
     if not re.fullmatch(TLS_ADDRESS, address):
-        raise InputError(f"--cluster {address}: a scheduler is reached by TLS alone", "Write tls://HOST:PORT.")
+        raise InputError(f"--cluster {address}: a scheduler must use TLS", "Write tls://HOST:PORT.")
     plugins.load("executors", "dask")  # says what to install if its packages are missing
     import dask.config
 

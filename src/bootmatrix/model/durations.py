@@ -11,7 +11,7 @@ MAX_S = 24 * 3600.0
 def duration_s(text: str, option: str = "") -> float:
     """Parse `60s`, `2m`, `1m30s`, `1h` or `500ms` as seconds: above 0, a day at most.
 
-    A message on it begins with `option`.
+    Error messages begin with `option`.
 
     Raises InputError if the text is not such a duration.
     """

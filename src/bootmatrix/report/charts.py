@@ -18,7 +18,7 @@ SLOWEST = 10
 FEW_RUNS = 3
 """Runs needed for a trend."""
 MAX_DOTS = 400
-"""Dots per row: above it only the longest times and an even sample are drawn."""
+"""Dots per row; of more cells only the longest times and an even sample are drawn."""
 TICKS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 10800.0, 36000.0, 108000.0)
 
 

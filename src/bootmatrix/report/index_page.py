@@ -163,7 +163,7 @@ def _words(history: CellHistory, accepted: str, rows: Rows) -> str:
 
 
 def _failing(history: CellHistory, rows: Rows) -> str:
-    """Return since when a cell fails, and the inputs that changed with its verdict."""
+    """Describe the start of a cell's failures, and the inputs that changed then."""
     since = history.failing_since
     if since is None:
         return ""

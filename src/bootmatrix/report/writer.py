@@ -21,7 +21,7 @@ from bootmatrix.runs.run_json import write_run
 from bootmatrix.runs.run_store import RUN_FILE, cell_folder, read_console
 
 MANY_PAGES = 1000
-"""From so many on, pages of plain passes take longer than a second."""
+"""Number of cells from which the pages of plain passes take longer than a second."""
 
 
 def write_reports(
@@ -97,7 +97,7 @@ def write_pages(view: ReportView, folder: Path) -> None:
 
 
 def _has_plain_pages(run: Run, folder: Path) -> bool:
-    """Return whether plain passes have pages, such as from when they ended."""
+    """Return whether plain passes have pages, perhaps since they ended."""
     plain = next((record for record in run.records if record.verdict is Verdict.PASS), None)
     return len(run.records) <= MANY_PAGES or plain is None or _page(plain, folder).exists()
 

@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 def link_cell(source: Path, target: Path, cell: Cell, names: Mapping[str, str] | None = None) -> None:
-    """Take a cell's files to another run, as hard links where possible.
+    """Copy a cell's files to another run, as hard links where possible.
 
     No file of a run is changed in place, so two runs can share one. Only regular files that no browser takes for a page
-    are taken: the run may be from elsewhere, and the joined one be published. `names` gives new names to files of the
+    are copied: the run may be from elsewhere, and the joined one be published. `names` gives new names to files of the
     cell's folder, and selects them; None takes all.
 
     Raises OSError if it cannot write.

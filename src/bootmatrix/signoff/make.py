@@ -33,7 +33,7 @@ from bootmatrix.store import sha256_of
 class Request:
     """Request for a sign-off.
 
-    `key` is a private key's file, `token` that of an identity to sign by in its place.
+    `key` is a private key's file, `token` an identity's to sign with instead.
 
     `trust` is the configuration of another sigstore instance than the public one.
 
@@ -53,7 +53,7 @@ class Request:
 
     @property
     def signer(self) -> str:
-        """Words on who signs; empty if nothing is signed."""
+        """The signer in words; empty for an unsigned one."""
         if self.key:
             return f"key id {key_id(self.key)}"
         if not self.token:

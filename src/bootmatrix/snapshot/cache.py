@@ -18,7 +18,7 @@ LIMIT_VARIABLE = "BOOTMATRIX_SNAPSHOTS_MIB"
 
 
 def limit_bytes() -> int:
-    """Return the environment's limit, else the usual one. Raises InputError if it is not a number."""
+    """Return the limit of the environment, or the usual one. Raises InputError."""
     text = os.environ.get(LIMIT_VARIABLE) or str(LIMIT_MIB)
     if not re.fullmatch("[0-9]{1,12}", text):
         raise InputError(f"{LIMIT_VARIABLE}={text!r}: expected a number of MiB; 0 keeps none")

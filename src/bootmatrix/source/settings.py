@@ -190,7 +190,7 @@ def _deb822_entries(text: str) -> Iterator[AptSource]:
 
 
 def max_age_s() -> float:
-    """Return the age from which on an index is renewed: 24 h, or BOOTMATRIX_MAX_AGE_H hours.
+    """Return the greatest age of an index: 24 h, or BOOTMATRIX_MAX_AGE_H hours.
 
     Raises InputError if the environment variable is not a number.
     """

@@ -34,7 +34,7 @@ def host_faults(folder: Path) -> Iterator[None]:
 
 
 def _owner_hint(path: object) -> str:
-    """Return a hint on a path that another user owns, as after sudo; else ""."""
+    """Return a hint on a path that another user owns, as after sudo, or ""."""
     with suppress(OSError, KeyError, TypeError, ValueError):
         nearest = next(folder for folder in (Path(str(path)), *Path(str(path)).parents) if folder.exists())
         owner = nearest.stat().st_uid

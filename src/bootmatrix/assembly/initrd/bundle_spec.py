@@ -68,9 +68,9 @@ def stop_seconds(bundles: tuple[BundleSpec, ...]) -> dict[str, float]:
 
 
 def first_process(bundles: Iterable[BundleSpec]) -> tuple[str, ...]:
-    """Return folder and command of the guest's first process, if a service is it.
+    """Return folder and command of the service that is the guest's first process.
 
-    Raises BuildError if there are several, or init cannot hand the command on.
+    Empty without one. Raises BuildError if there are several, or init cannot pass on the command.
     """
     services = [bundle for bundle in bundles if PID1 in (bundle.settings.annotations or {})]
     if len(services) > 1:
@@ -102,7 +102,7 @@ def lost_paths(bundles: Iterable[BundleSpec]) -> Iterator[str]:
     """Note each container whose environment replaces the image's PATH."""
     for bundle in bundles:
         if bundle.settings.env and _path_of(bundle.image.config.env) and not _path_of(bundle.settings.env):
-            yield f"{bundle.container.name}: its env has no PATH, and takes the place of its image's, which has one"
+            yield f"{bundle.container.name}: its env has no PATH and replaces its image's env, which has one"
 
 
 def ignored_users(bundles: Iterable[BundleSpec]) -> Iterator[str]:

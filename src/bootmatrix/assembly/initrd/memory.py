@@ -40,7 +40,7 @@ def check_memory(machine: Machine, bootable: Bootable) -> None:
     packed_bytes = bootable.initrd.size_bytes if bootable.initrd else 0
     raise BuildError(
         f"the initrd of {packed_bytes >> 20} MiB unpacks to {bootable.unpacked_bytes >> 20} MiB, and "
-        f"{machine.machine} has {machine.memory_mib} MiB of memory, of which half of the rest is usable for it",
+        f"{machine.machine} has {machine.memory_mib} MiB of memory, and it may fill half of what is left of that",
         _advice(machine, bootable),
     )
 

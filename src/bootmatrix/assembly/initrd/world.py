@@ -1,7 +1,7 @@
 """The containers' view of the root: a copy that protects init's files.
 
-Most specs bind folders of their own, and need none. Init creates it (docs/guest-protocol.md) if the spec has this
-file:
+Most specs bind folders of their own, and need none. Init creates it (docs/guest-protocol.md) if the root has
+WORLD_FILE.
 """
 
 import posixpath
@@ -24,7 +24,7 @@ VOLUMES = "/containers/volumes/"
 PROGRAMS = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc"}
 """Folders of the root with programs and settings of init: to be read, but not written to."""
 INIT_OWN = {"init", "bootmatrix", "containers"}
-"""Init's own, and what it mounts for containers."""
+"""Init's own folders, and those that it mounts for containers."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ ACCEPT_DAYS = 30
     "accept",
     "accept a cell's failure for some time, with a reason; list and remove acceptances",
     description="Accept a failure, so that it is not a regression any more: it is a 'known failure' until the cell "
-    "passes or the day comes. Without CELL, list the acceptances. They are in accepted.json, beside the runs.",
+    "passes or the last day is over. Without CELL, list the acceptances. They are in accepted.json, beside the runs.",
 )
 def _accept(parser: ArgumentParser) -> None:
     option(parser, "cell CELL", "as in the reports; 'influxdb/*/6.1' matches several", nargs="?")

@@ -16,10 +16,10 @@ class WorkerExchange(Protocol):
     """The worker's end."""
 
     async def get(self, sha256: str, target: Path) -> None:
-        """Write an artefact to a new file. Raises InfraError if it cannot be had."""
+        """Write an artefact to a new file. Raises InfraError if it is unavailable."""
 
     async def put(self, bundle: Path) -> None:
-        """Hand a bundle over; it may be gone then. Raises InfraError on failure."""
+        """Hand over a bundle, which may be moved. Raises InfraError on failure."""
 
 
 class Depot(Protocol):
