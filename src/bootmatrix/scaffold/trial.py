@@ -53,7 +53,7 @@ ALTERNATIVES = {
 SOURCES = "/src"
 
 ImageFaults = Callable[[str, Sequence[Cell]], Mapping[str, str]]
-"""Returns why an image is not for architectures of cells: the reason by architecture."""
+"""Returns the architectures of cells that an image lacks, with the reasons."""
 
 
 def any_platform(_image: str, _cells: Sequence[Cell]) -> Mapping[str, str]:
