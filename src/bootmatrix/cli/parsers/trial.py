@@ -61,7 +61,7 @@ def _add_guest(parser: ArgumentParser) -> None:
         dest="base",
         default="debian-small",
     )
-    option(parser, "--packages P,…", "additional packages from the archive", **NAMES)
+    option(parser, "--packages P,…", "more packages of the archive; without it, make brings gcc, and so on", **NAMES)
     option(
         parser,
         "--run COMMAND",
