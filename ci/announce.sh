@@ -15,4 +15,5 @@ fi
 run=$1
 set --
 for word in $(echo "$BOOTMATRIX_ANNOUNCE" | tr ',' ' '); do set -- "$@" "--$forge-$word"; done
-exec bootmatrix announce "$run" "$@"
+# Chat and mail have been told by the run itself.
+BOOTMATRIX_NOTIFY='' exec bootmatrix announce "$run" "$@"

@@ -48,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
         fault = next((entry for entry in self.forge.faults if entry[0] in path), None)
         if fault:
             self.forge.faults.remove(fault)
-            return self.reply(fault[1], {"message": "no, not so"}, fault[2])
+            is_list = fault[1] == 200 and "Link" in fault[2]
+            return self.reply(fault[1], [] if is_list else {"message": "no, not so"}, fault[2])
         if not is_ours:
             return self.reply(401, {"message": "Bad credentials"})
         if path.endswith("/user"):

@@ -237,6 +237,9 @@ def test_no_network_fails_nothing(tool: Tool, tmp_path: Path, forge: Forge, monk
     monkeypatch.setenv("GITHUB_API_URL", forge.address)
     forge.faults = [("comments", 200, {"Link": '<http://evil.example/x>; rel="next"'})]
     assert "the next page is on another host" in announce(tool, name, "--github-comment").stderr
+    forge.faults = [("comments", 200, {})]  # such as of a proxy
+    assert "the answer is not a list of entries" in announce(tool, name, "--github-comment").stderr
+    assert not forge.comments
 
 
 def test_words_of_guests_are_code_and_cannot_forge_a_mark(tool: Tool, tmp_path: Path, forge: Forge) -> None:

@@ -13,7 +13,7 @@ from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import InputError, NetworkError
 from bootmatrix.forge import github, gitlab
 from bootmatrix.forge.api import ForgeApi
-from bootmatrix.forge.notify import job_page
+from bootmatrix.forge.notify import VARIABLE, job_page
 from bootmatrix.history.lookup import past_against
 from bootmatrix.history.reference import find_run, reports_folder
 from bootmatrix.report.context import ReportContext
@@ -30,8 +30,11 @@ def run(args: argparse.Namespace) -> int:
     saved = load_run(place.folder)
     past = past_against(place, saved, args.baseline or saved.baseline)
     context = ReportContext(saved, console_reader(place.folder), past)
-    tell_run(notifier(args), saved, place.folder, past, args.link)
-    for api, tellers in _chosen(args, context):
+    services, chosen = notifier(args), list(_chosen(args, context))
+    if not (chosen or args.notify or VARIABLE in os.environ or vars(args).get("notify_variables")):
+        raise InputError("nobody is to be told", "Give --github-status, --gitlab-comment, --notify or others.")
+    tell_run(services, saved, place.folder, past, args.link)
+    for api, tellers in chosen:
         with api:
             for teller in tellers:
                 _tell(api, teller)

@@ -16,13 +16,14 @@ from bootmatrix.report.writer import console_reader
 def notifier(args: argparse.Namespace) -> Notifier:
     """Check the addresses of --notify, the environment or the project.
 
-    Called before a run: an address that cannot be used is found then, not after hours.
+    Called before a run: an address that cannot be used is found then, not after hours. A variable that is empty tells
+    nobody.
 
     Raises InputError if an address is invalid, HostError if apprise is not installed.
     """
-    addresses = args.notify or os.environ.get(VARIABLE, "").split()
-    names = vars(args).get("notify_variables", ())  # of the project
-    return open_notifier(addresses or [word for name in names for word in os.environ.get(name, "").split()])
+    project = vars(args).get("notify_variables", ())
+    names = (VARIABLE,) if VARIABLE in os.environ else project
+    return open_notifier(args.notify or [word for name in names for word in os.environ.get(name, "").split()])
 
 
 def tell_run(chosen: Notifier, run: Run, folder: Path, past: Past, link: str = "") -> None:

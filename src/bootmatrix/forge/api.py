@@ -63,15 +63,17 @@ class ForgeApi:
         """
         return _json(self._answer(method, path, value), method, path)
 
-    def pages(self, path: str) -> Iterator[Any]:
-        """Yield the entries of a list, page by page.
+    def pages(self, path: str, number: str) -> Iterator[dict[str, Any]]:
+        """Yield the entries of a list, page by page; each has a number under this key.
 
         Raises RefusedError if the API refuses it, NetworkError without an answer, or for an invalid one.
         """
         for _ in range(MAX_PAGES):
             answer = self._answer("GET", path, None)
             entries = _json(answer, "GET", path)
-            yield from entries if isinstance(entries, list) else ()
+            if not isinstance(entries, list) or not all(_is_numbered(entry, number) for entry in entries):
+                raise NetworkError(f"GET {_plain(path)}: the answer is not a list of entries with {number!r}")
+            yield from entries
             following = answer.links.get("next", {}).get("url", "")
             if not following:
                 return
@@ -135,6 +137,10 @@ def _json(answer: httpx.Response, method: str, path: str) -> Any:
         return answer.json() if answer.content else None
     except ValueError as error:
         raise NetworkError(f"{method} {_plain(path)}: the answer is not JSON") from error
+
+
+def _is_numbered(entry: object, number: str) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get(number), int)
 
 
 def _reason(answer: httpx.Response) -> str:

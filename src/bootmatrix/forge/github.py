@@ -21,6 +21,9 @@ WRITERS = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
 """Values of `author_association` of people who belong to the project."""
 
 
+HINT = "In a GitHub job: env: {GITHUB_TOKEN: ${{ github.token }}}. Elsewhere, GITHUB_REPOSITORY and GITHUB_SHA too."
+
+
 def open_api(place: ForgePlace) -> ForgeApi:
     """Open the API of a place."""
     headers = {
@@ -35,7 +38,7 @@ def place_of(environment: Mapping[str, str], link: str = "") -> ForgePlace:
     """Find the place of a GitHub job. Raises InputError without a variable."""
     for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_SHA"):
         if not environment.get(name):
-            raise InputError(f"{name} is not set", "In a GitHub job: env: {GITHUB_TOKEN: ${{ github.token }}}.")
+            raise InputError(f"{name} is not set", HINT)
     repository = environment["GITHUB_REPOSITORY"]
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise InputError(f"GITHUB_REPOSITORY {repository[:80]!r}: expected OWNER/NAME")
@@ -127,9 +130,9 @@ def tell_comment(api: ForgeApi, place: ForgePlace, context: ReportContext) -> st
         return "no pull request: no comment"
     body = {"body": comment(context, place.link)}
     own = mark(context.view.title)
-    for entry in api.pages(f"issues/{place.request}/comments?per_page=100"):
+    for entry in api.pages(f"issues/{place.request}/comments?per_page=100", "id"):
         if _is_trusted(entry) and str(entry.get("body", "")).startswith(own):
-            api.send("PATCH", f"issues/comments/{int(entry['id'])}", body)
+            api.send("PATCH", f"issues/comments/{entry['id']}", body)
             return "comment updated"
     api.send("POST", f"issues/{place.request}/comments", body)
     return "comment created"
@@ -158,9 +161,9 @@ class _GithubIssues:
     api: ForgeApi
 
     def known(self) -> Iterator[tuple[str, int]]:
-        for entry in self.api.pages(f"issues?state=open&labels={issues.LABEL}&per_page=100"):
+        for entry in self.api.pages(f"issues?state=open&labels={issues.LABEL}&per_page=100", "number"):
             if _is_trusted(entry):
-                yield str(entry.get("body") or ""), int(entry["number"])
+                yield str(entry.get("body") or ""), entry["number"]
 
     def open(self, title: str, text: str) -> None:
         self.api.send("POST", "issues", {"title": title, "body": text, "labels": [issues.LABEL]})

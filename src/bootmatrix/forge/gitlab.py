@@ -10,6 +10,11 @@ from bootmatrix.forge.api import ForgeApi, ForgePlace
 from bootmatrix.forge.message import comment, headline, mark
 from bootmatrix.report.context import ReportContext
 
+HINT = (
+    "GITLAB_TOKEN is a project's token with the scope 'api'. Elsewhere than in a GitLab job, set CI_API_V4_URL, "
+    "CI_PROJECT_ID and CI_COMMIT_SHA too."
+)
+
 
 def open_api(place: ForgePlace) -> ForgeApi:
     """Open the API of a place."""
@@ -23,7 +28,7 @@ def place_of(environment: Mapping[str, str], link: str = "") -> ForgePlace:
     """
     for name in ("GITLAB_TOKEN", "CI_API_V4_URL", "CI_PROJECT_ID", "CI_COMMIT_SHA"):
         if not environment.get(name):
-            raise InputError(f"{name} is not set", "Set GITLAB_TOKEN to a project's token with the scope 'api'.")
+            raise InputError(f"{name} is not set", HINT)
     numbers = {name: environment.get(name, "") or "0" for name in ("CI_PROJECT_ID", "CI_MERGE_REQUEST_IID")}
     for name, value in numbers.items():
         if not value.isdecimal():
@@ -61,9 +66,9 @@ def tell_comment(api: ForgeApi, place: ForgePlace, context: ReportContext) -> st
     notes = f"merge_requests/{place.request}/notes"
     body = {"body": comment(context, place.link)}
     own, user = mark(context.view.title), _own_user(api, place)
-    for entry in api.pages(f"{notes}?per_page=100"):
+    for entry in api.pages(f"{notes}?per_page=100", "id"):
         if _is_own(entry, user) and str(entry.get("body", "")).startswith(own):
-            api.send("PUT", f"{notes}/{int(entry['id'])}", body)
+            api.send("PUT", f"{notes}/{entry['id']}", body)
             return "comment updated"
     api.send("POST", notes, body)
     return "comment created"
@@ -98,9 +103,9 @@ class _GitlabIssues:
 
     def known(self) -> Iterator[tuple[str, int]]:
         user = _own_user(self.api, self.place)
-        for entry in self.api.pages(f"issues?state=opened&labels={issues.LABEL}&per_page=100"):
+        for entry in self.api.pages(f"issues?state=opened&labels={issues.LABEL}&per_page=100", "iid"):
             if _is_own(entry, user):
-                yield str(entry.get("description") or ""), int(entry["iid"])
+                yield str(entry.get("description") or ""), entry["iid"]
 
     def open(self, title: str, text: str) -> None:
         self.api.send("POST", "issues", {"title": title, "description": text, "labels": issues.LABEL})
