@@ -21,9 +21,9 @@ from rich.text import Text
 
 from bootmatrix.cli.streams import styled
 from bootmatrix.model import Cell, Plan, Record, Run, Verdict
-from bootmatrix.report.order import cell_order, cell_time, remark
+from bootmatrix.report.order import STYLES, cell_order, cell_time, remark
 from bootmatrix.report.sanitize import disarmed, one_line
-from bootmatrix.report.text import STYLES, summary, verdict_text
+from bootmatrix.report.text import summary, verdict_text
 from bootmatrix.report.units import duration, size
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bootmatrix.cloud.blocks import Block, Progress, blocks, digest_of
-from bootmatrix.cloud.place import TAG, State
+from bootmatrix.cloud.place import KEPT, TAG, State, is_before, run_tag
 from bootmatrix.errors import HostError, InfraError
 from bootmatrix.model.cluster import CloudMachine, CloudRun
 
@@ -29,8 +29,7 @@ GIB = 1 << 30
 UPLOADS = 8
 SAVE_EVERY = 64
 WAIT_S = 900
-KEPT = "kept"
-"""Value of the tag of what `push` made: no sweep removes it."""
+
 DENIED = {"UnauthorizedOperation", "AuthFailure", "AccessDeniedException", "UnrecognizedClientException"}
 GUESTS_END = "Client.InstanceInitiatedShutdown"
 GONE = {"InvalidInstanceID.NotFound", "InvalidSnapshot.NotFound", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"}
@@ -50,7 +49,7 @@ class AwsPlace:
 
     def __init__(self, machine: CloudMachine | None, choice: CloudRun, folder: Path, keep: bool = False) -> None:
         self._machine, self._choice, self._folder = machine, choice, folder
-        self.number = KEPT if keep else secrets.token_hex(8)
+        self.number = run_tag(keep)
         with faults():
             session = boto3.session.Session(region_name=choice.region or None)
             config = Config(retries=SLOW_DOWN, connect_timeout=20, read_timeout=60, max_pool_connections=UPLOADS)
@@ -257,12 +256,8 @@ class AwsPlace:
 
 def _is_old(thing: dict[str, Any], made: object, before: float) -> bool:
     """Return whether a thing was made before a time, and not by `push`."""
-    if any(tag["Key"] == TAG and tag["Value"] == KEPT for tag in thing.get("Tags", ())):
-        return False
-    with suppress(ValueError):
-        at = made if isinstance(made, datetime) else datetime.fromisoformat(str(made).replace("Z", "+00:00"))
-        return at.timestamp() <= before + 1
-    return False
+    is_kept = any(tag["Key"] == TAG and tag["Value"] == KEPT for tag in thing.get("Tags", ()))
+    return not is_kept and is_before(made, before)
 
 
 @contextmanager

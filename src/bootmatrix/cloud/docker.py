@@ -15,20 +15,14 @@ from bootmatrix.assembly.tree import Tree
 from bootmatrix.cloud.root import ForeignPrograms, container_configs, write_root
 from bootmatrix.cloud.talk import SETTINGS, SETTINGS_VARIABLE, Talk
 from bootmatrix.errors import InfraError
+from bootmatrix.model.spec import ENGINE_CAPABILITIES
 from bootmatrix.source.images.docker_api import connect, engine_faults
 
 LABEL = "org.bootmatrix.run"
 LIMIT_S = 120
 """Limit of one reply of the engine."""
 REPOSITORY = "bootmatrix.local/run"
-DEFAULT_CAPABILITIES = frozenset(
-    f"CAP_{name}"
-    for name in (
-        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE"),
-        *("NET_RAW", "SYS_CHROOT", "MKNOD", "AUDIT_WRITE", "SETFCAP"),
-    )
-)
-"""Capabilities that engines give by default (moby: oci/caps/defaults.go)."""
+
 OWN = "CAP_SYS_ADMIN"
 """Init's own: it mounts, and starts containers in namespaces."""
 
@@ -49,7 +43,7 @@ def find_needs(tree: Tree) -> ContainerNeeds:
         sets = config.get("process", {}).get("capabilities") or {}
         names |= {name for values in sets.values() for name in values}
         has_devices = has_devices or bool(config.get("linux", {}).get("devices"))
-    return ContainerNeeds(frozenset(names - DEFAULT_CAPABILITIES), has_devices or bool(names & set(POWERFUL)))
+    return ContainerNeeds(frozenset(names - set(ENGINE_CAPABILITIES)), has_devices or bool(names & set(POWERFUL)))
 
 
 class DockerPlace:

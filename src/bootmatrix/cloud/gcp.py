@@ -8,13 +8,12 @@ import subprocess
 import time
 import uuid
 from base64 import b64encode
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bootmatrix.cloud.place import TAG, State
+from bootmatrix.cloud.place import KEPT, TAG, State, is_before, run_tag
 from bootmatrix.errors import HostError, InfraError
 from bootmatrix.model.cluster import CloudMachine, CloudRun
 
@@ -27,7 +26,7 @@ CHUNK_BYTES = 8 << 20
 TRIES, PAUSE_S = 7, 1.0
 AGAIN = {408, 429, 500, 502, 503, 504}
 WAIT_S = 900
-KEPT = "kept"
+
 NOT_GUESTS = ("preempted", "hostError", "automaticRestart")
 """Operations by which the cloud ends an instance."""
 RUNNING = {"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"}
@@ -45,7 +44,7 @@ class GcpPlace:
 
     def __init__(self, machine: CloudMachine | None, choice: CloudRun, keep: bool = False) -> None:
         self._machine, self._choice = machine, choice
-        self.number = KEPT if keep else secrets.token_hex(8)
+        self.number = run_tag(keep)
         for value, option in (
             (choice.project, "--project"),
             (choice.region, "--region ZONE"),
@@ -201,10 +200,10 @@ class GcpPlace:
         return self._remove(f"labels.{TAG}:*", "", older_s)
 
     def _remove(self, words: str, number: str, older_s: float) -> list[str]:
-        removed = []
+        removed, before = [], time.time() - older_s
         for where, kind in ((self._zone, "instances"), (f"{self._project}/global", "images")):
             for item in self._ask("GET", f"{where}/{kind}", params={"filter": words}).json().get("items", ()):
-                if item.get("labels", {}).get(TAG) != KEPT and _is_old(item["creationTimestamp"], older_s):
+                if item.get("labels", {}).get(TAG) != KEPT and is_before(item["creationTimestamp"], before):
                     answer = self._ask("DELETE", f"{where}/{kind}/{item['name']}")
                     if answer.status_code != 404:
                         self._operation(answer, where)
@@ -212,7 +211,7 @@ class GcpPlace:
         url = f"{self._storage}/storage/v1/b/{self._choice.bucket}/o"
         for item in self._ask("GET", url, params={"prefix": "bootmatrix-"}).json().get("items", ()):
             tag = item.get("metadata", {}).get(TAG)
-            if tag and tag in {number or tag} and _is_old(item["timeCreated"], older_s):
+            if tag and tag in {number or tag} and is_before(item["timeCreated"], before):
                 self._delete_object(str(item["name"]))
                 removed.append(str(item["name"]))
         return removed
@@ -225,14 +224,6 @@ def _received(answer: httpx.Response) -> int:
     """Return how many bytes of an upload have arrived."""
     match = re.fullmatch(r"bytes=0-(\d+)", answer.headers.get("Range", ""))
     return int(match[1]) + 1 if match else 0
-
-
-def _is_old(created: str, older_s: float) -> bool:
-    try:
-        at = datetime.fromisoformat(created.replace("Z", "+00:00"))
-    except ValueError:
-        return False
-    return at.timestamp() <= datetime.now(UTC).timestamp() - older_s + 1
 
 
 def _token() -> str:

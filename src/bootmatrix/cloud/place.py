@@ -1,8 +1,11 @@
 """The protocol of clouds, and a run: push, start, follow, stop."""
 
+import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -12,6 +15,8 @@ from bootmatrix.model import Bootable, Judgement, Outcome, Verdict
 
 TAG = "bootmatrix"
 """Tag or label of everything that is made in a cloud."""
+KEPT = "kept"
+"""Its value on what `push` made: no sweep removes that."""
 OVERLAP_BYTES = 512
 """Bytes at the end of a console by which its next piece is joined."""
 LEAVE_S = 60
@@ -28,6 +33,19 @@ class State:
 
     end: End = ""
     reason: str = ""
+
+
+def run_tag(keep: bool) -> str:
+    """Return the tag's value for what a run makes, or for what is kept."""
+    return KEPT if keep else secrets.token_hex(8)
+
+
+def is_before(made: object, before: float) -> bool:
+    """Return whether a thing was made before a time; false if its time is unreadable."""
+    with suppress(ValueError):
+        at = made if isinstance(made, datetime) else datetime.fromisoformat(str(made))
+        return at.timestamp() <= before + 1
+    return False
 
 
 class Place(Protocol):

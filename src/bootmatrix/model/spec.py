@@ -295,3 +295,9 @@ _NAMES = """
 """
 
 CAPABILITIES = tuple(f"CAP_{name}" for name in _NAMES.split())
+_ENGINES = (
+    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID"
+    " SYS_CHROOT"
+)
+ENGINE_CAPABILITIES = tuple(f"CAP_{name}" for name in _ENGINES.split())
+"""Capabilities that engines give by default (moby: oci/caps/defaults.go), for which images of registries are made."""

@@ -13,9 +13,8 @@ from bootmatrix.model import Bisection, Run, Step
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.headline import date_words
 from bootmatrix.report.html import render_page
-from bootmatrix.report.order import SYMBOLS
+from bootmatrix.report.order import STYLES, SYMBOLS
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.report.text import STYLES
 from bootmatrix.report.units import duration
 
 PAGE_FILE = "bisect.html"

@@ -5,36 +5,24 @@ from collections.abc import Iterable
 from bootmatrix.model import Cell, Record, Verdict
 from bootmatrix.report.units import natural
 
-SYMBOLS = {
-    Verdict.PASS: "✓",
-    Verdict.FAIL: "✗",
-    Verdict.PANIC: "!",
-    Verdict.HANG: "…",
-    Verdict.TIMEOUT: "◷",
-    Verdict.FLAKY: "≈",
-    Verdict.BUILD_ERROR: "B",
-    Verdict.INFRA_ERROR: "I",
-    Verdict.SKIP: "–",
-    Verdict.USER_PASS: "u",
-    Verdict.USER_FAIL: "x",
-    Verdict.USER_UNSUPPORTED: "?",
+LOOKS = {
+    Verdict.PANIC: ("!", "bold magenta"),
+    Verdict.HANG: ("…", "bold yellow"),
+    Verdict.TIMEOUT: ("◷", "bold yellow"),
+    Verdict.FAIL: ("✗", "bold red"),
+    Verdict.FLAKY: ("≈", "bold cyan"),
+    Verdict.USER_FAIL: ("x", "bold red"),
+    Verdict.PASS: ("✓", "green"),
+    Verdict.USER_PASS: ("u", "cyan"),
+    Verdict.USER_UNSUPPORTED: ("?", "bold blue"),
+    Verdict.BUILD_ERROR: ("B", "bold blue"),
+    Verdict.INFRA_ERROR: ("I", "bold blue"),
+    Verdict.SKIP: ("–", "bright_black"),
 }
-"""A symbol for each verdict, so that none depends on colour alone."""
-
-WORST_FIRST = (
-    Verdict.PANIC,
-    Verdict.HANG,
-    Verdict.TIMEOUT,
-    Verdict.FAIL,
-    Verdict.FLAKY,
-    Verdict.USER_FAIL,
-    Verdict.PASS,
-    Verdict.USER_PASS,
-    Verdict.USER_UNSUPPORTED,
-    Verdict.BUILD_ERROR,
-    Verdict.INFRA_ERROR,
-    Verdict.SKIP,
-)
+"""Each verdict's symbol, so that none depends on colour alone, and its style on a terminal; the worst first."""
+SYMBOLS = {verdict: symbol for verdict, (symbol, _) in LOOKS.items()}
+STYLES = {verdict: style for verdict, (_, style) in LOOKS.items()}
+WORST_FIRST = tuple(LOOKS)
 
 
 def cell_order(cell: Cell) -> tuple[object, ...]:

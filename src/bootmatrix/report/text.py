@@ -12,25 +12,9 @@ from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import advice_of
 from bootmatrix.report.failure_pattern import Family, families, pattern
 from bootmatrix.report.notes import lost_files_of_run, lost_time_of_run, tier_lines
-from bootmatrix.report.order import SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
+from bootmatrix.report.order import STYLES, SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration
-
-STYLES = {
-    Verdict.PASS: "green",
-    Verdict.FAIL: "bold red",
-    Verdict.PANIC: "bold magenta",
-    Verdict.HANG: "bold yellow",
-    Verdict.TIMEOUT: "bold yellow",
-    Verdict.FLAKY: "bold cyan",
-    Verdict.BUILD_ERROR: "bold blue",
-    Verdict.INFRA_ERROR: "bold blue",
-    Verdict.SKIP: "bright_black",
-    Verdict.USER_PASS: "cyan",
-    Verdict.USER_FAIL: "bold red",
-    Verdict.USER_UNSUPPORTED: "bold blue",
-}
-
 
 FEW_PATTERNS = 3
 """Patterns of the failures with one reason."""

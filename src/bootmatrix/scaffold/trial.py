@@ -13,6 +13,7 @@ from bootmatrix.load.facts import ANY_KERNEL
 from bootmatrix.load.recipe import SHIPPED, shipped_image
 from bootmatrix.model import Cell, Matrix, Profile
 from bootmatrix.model.durations import duration_s
+from bootmatrix.model.spec import ENGINE_CAPABILITIES
 from bootmatrix.packaged import packaged
 from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packages, service_command
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
@@ -22,12 +23,6 @@ from bootmatrix.scaffold.thing import PLACEHOLDER, find_thing
 from bootmatrix.scaffold.trial_request import DEFAULT_IMAGE, PREPARED_IMAGE, TrialRequest, check_request, with_packages
 from bootmatrix.scaffold.yaml_text import yaml_text
 
-CAPABILITIES = (
-    *("CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD"),
-    *("CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID"),
-    "CAP_SYS_CHROOT",
-)
-"""Docker's default (moby: oci/caps/defaults.go), which images of registries are made for."""
 INIT = (f"{SHIPPED}init", f"{SHIPPED}crun")
 DHCP_IMAGE = f"{SHIPPED}dhcpcd"
 RESOLVERS = "/run/resolvconf/resolv.conf:/etc/resolv.conf"
@@ -227,7 +222,7 @@ def _add_packages(project: _Project, recipe: dict[str, Any], archs: list[str], p
 def _write_spec(project: _Project, image: str) -> None:
     request = project.request
     limit = request.timeout or DEFAULT_LIMIT
-    container: dict[str, Any] = {"name": project.name, "image": image, "capabilities": list(CAPABILITIES)}
+    container: dict[str, Any] = {"name": project.name, "image": image, "capabilities": list(ENGINE_CAPABILITIES)}
     if "disk" in request.keys.get("resources", {}):
         container["capabilities"].remove("CAP_MKNOD")  # which would open the disk itself
     if project.command:
