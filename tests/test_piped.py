@@ -53,6 +53,19 @@ def test_a_named_pipe_is_read_once(stage: Stage) -> None:
     assert "input-pipe/fake" in done.stdout
 
 
+def test_a_matrix_comes_by_a_pipe(stage: Stage) -> None:
+    text = "# mine\nspecs: [fake.yml]\narch: [fake]\nkernel: ['6.1']\n"
+    done = stage.run("plan", "-", text=text)
+    assert (done.returncode, done.stdout.split("\n")[0]) == (0, "fake/fake/6.1"), done.stderr
+    done = stage.run("validate", "/dev/stdin", text=text + "kernle: []\n")
+    assert "stdin.matrix.yml:5: unknown key 'kernle'" in done.stderr
+
+
+def test_an_output_below_a_file(stage: Stage) -> None:
+    done = stage.run("build", "fake.yml", "--arch", "fake", "-o", "fake.yml/x")
+    assert (done.returncode, "fake.yml is not a folder" in done.stderr) == (2, True), done.stderr
+
+
 def test_a_part_of_a_merged_spec_comes_by_a_pipe(stage: Stage) -> None:
     done = stage.run("plan", "fake.yml+-", "--arch", "fake", text="onshutdown: []\n")
     assert done.returncode == 0, done.stderr

@@ -191,7 +191,10 @@ def _without_files(bootable: Bootable) -> Bootable:
 def _put(source: Path, prefix: Path, suffix: str) -> Path:
     """Copy a file of the store atomically."""
     target = prefix.with_name(prefix.name + suffix)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{target}: {error.filename} is not a folder", "Name another --output.") from error
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
     try:
         with _unnamed(beside) as out:

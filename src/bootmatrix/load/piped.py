@@ -4,6 +4,7 @@ It is read at once and kept under a name in the current folder, from which its r
 """
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from bootmatrix.errors import InputError, readable
 
 STDIN = "-"
 MAX_BYTES = 1 << 20
+_MATRIX = re.compile(rb"^[\"']?specs[\"']?\s*:", re.MULTILINE)
+"""The key that a matrix has, and a spec has not: a pipe has no name to tell them apart."""
 
 _kept: dict[str, bytes] = {}
 
@@ -33,7 +36,8 @@ def _adopt(name: str) -> str:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise InputError(f"{name}: larger than the limit of {MAX_BYTES >> 10} KiB")
-    kept = _free_name("stdin" if path == "/dev/stdin" else f"input-{Path(path).stem}")
+    suffix = ".matrix.yml" if _MATRIX.search(data) else ".yml"
+    kept = _free_name("stdin" if path == "/dev/stdin" else f"input-{Path(path).stem}", suffix)
     _kept[kept] = data
     return kept
 
@@ -51,8 +55,8 @@ def _is_piped(path: str) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode) or path == "/dev/stdin"
 
 
-def _free_name(stem: str) -> str:
-    number, name = 1, f"{stem}.yml"
+def _free_name(stem: str, suffix: str) -> str:
+    number, name = 1, f"{stem}{suffix}"
     while name in _kept or Path(name).exists():
-        number, name = number + 1, f"{stem}-{number}.yml"
+        number, name = number + 1, f"{stem}-{number}{suffix}"
     return name
