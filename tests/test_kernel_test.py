@@ -87,7 +87,7 @@ def test_the_project_is_valid_and_needs_no_container_runtime(
         == "kunit.enable=1 kunit.filter_glob=list* quiet"
     )
     assert (tmp_path / "saved/images/kernel-test/files/run.sh").is_file()
-    assert any("copied 1 files" in note for note in notes)
+    assert any("copied 1 file," in note for note in notes)
     text = script(request)
     assert "cd /kernel-test/files || exit" in text
     assert "./run.sh 'a b'" in text
