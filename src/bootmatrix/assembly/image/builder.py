@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from bootmatrix.assembly.image.contents import pulled_contents, recipe_contents
 from bootmatrix.assembly.image.dpkg_database import has_database, read_unpacked, register
@@ -66,24 +66,15 @@ class Prepare(Protocol):
         Raises BuildError if a command fails, InfraError for a fault of the archive, the network or the host.
         """
 
-
-@runtime_checkable
-class SupportsClose(Protocol):
-    """Something whose work can be ended."""
-
     def close(self) -> None:
-        """End it."""
-
-
-def _cannot_prepare(order: PrepareOrder, _: Profile, _builder: Builder) -> tuple[StoredImage, tuple[Package, ...]]:
-    raise BuildError(f"{order.path}: images cannot be prepared here")
+        """End running guests."""
 
 
 @dataclass(frozen=True)
 class Builder:
     """Everything that building needs.
 
-    `images` has images that are not made from packages; `given` the user's overrides. `fork` enables the parts for
+    `images` has images that are not made from packages; `overrides` are the user's. `fork` enables the parts for
     forked guests.
     """
 
@@ -93,12 +84,12 @@ class Builder:
     fork: bool = False
     images: Images | None = None
     overrides: tuple[ImageOverride, ...] = ()
-    prepare: Prepare = _cannot_prepare
+    prepare: Prepare | None = None
 
     def close(self) -> None:
         """End running downloads; their threads raise Interrupted."""
         self.archive.close()
-        if isinstance(self.prepare, SupportsClose):
+        if self.prepare:
             self.prepare.close()
         if self.images:
             self.images.close()
@@ -190,6 +181,8 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     key = ingredients.key(profile)
     image = cached_image("image", key, lambda: _make(reference, ingredients, profile, builder), builder.store)
     if recipe.is_prepared:
+        if builder.prepare is None:
+            raise BuildError(f"{path}: images cannot be prepared here")
         order = PrepareOrder(image, recipe, path, (*recipe.suites, *profile.suites))
         image, more = builder.prepare(order, profile, builder)
         packages = (*packages, *more)
