@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.cell import borne_out
-from bootmatrix.model import Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
+from bootmatrix.history.extract import results_of
+from bootmatrix.model import AcceptanceRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
 from bootmatrix.report import writer
 from bootmatrix.report.view import FEW_CELLS
-from bootmatrix.runs.run_store import RunWriter, cell_folder, load_run
+from bootmatrix.runs.run_store import RUN_FILE, RunWriter, cell_folder, load_run, write_model
 from bootmatrix.signoff.agreement import check_agreement
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.merge import MergedRun, merge_runs, report_merged
@@ -199,6 +200,18 @@ def test_a_result_replaces_a_skip_without_a_word(tool: Tool, tmp_path: Path) -> 
     assert merged_verdict(tool, tmp_path, *parts) == (Verdict.PASS, 0, "")
     run = saved(tmp_path)
     assert run.order and not run.order.plan.skips and len(run.order.plan.cells) == 1
+
+
+def test_an_acceptance_counts_for_the_cells_of_its_own_run(tool: Tool, tmp_path: Path) -> None:
+    """Another run's is for another matrix, or for another day."""
+    records = [make_record(make_cell(arch), Verdict.FAIL, "it broke") for arch in ("x86_64", "aarch64")]
+    parts = [write_part(tmp_path / name, [record]) for name, record in zip("ab", records, strict=True)]
+    entry = AcceptanceRecord(cell="*", reason="fixed soon", by="Ann", at="", until="2026-11-09")
+    write_model(parts[0] / RUN_FILE, load_run(parts[0]).model_copy(update={"accepted": (entry,)}))
+    assert tool("merge", *map(str, parts), "-o", "reports/joined").returncode == 1
+    joined = saved(tmp_path)
+    assert [one.cell for one in joined.accepted] == [records[0].cell.id]
+    assert results_of(joined, "joined").line.accepted == 1
 
 
 def test_the_files_of_the_parts_stay_as_they_are(tool: Tool, tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
 
-from bootmatrix.model import Artefact
+from bootmatrix.model import Artefact, ImageContents
+from bootmatrix.signoff.verify import STATEMENT_FILE
 from bootmatrix.source.images.referrers import INDEX, MANIFEST
 from image_maker import Made, files, make_image, make_index
 from registry_fixtures import Running, has_registry, plain
@@ -17,6 +19,8 @@ from samples import green_records
 from signoff_fixtures import RELEASE, Tool, signing, write_keys, written
 
 __all__ = ["has_registry", "plain", "signing"]
+
+KINDS: tuple[Literal["kernel", "image"], ...] = ("kernel", "image")
 
 
 @pytest.fixture
@@ -31,6 +35,29 @@ def signed(signing: Tool, sha256: str, *more: str | Path) -> Path:
     folder = written(signing, records)
     signing.make(folder, *more)
     return folder
+
+
+def test_an_index_must_list_an_image_of_the_product(signing: Tool, plain: Running, made: Made) -> None:
+    """Not the kernel's digest, nor that of the init image, both of which the sign-off names too."""
+    digest = plain.pusher.push("shop", made)
+    sha256 = next(one for one in made.manifests if one != digest).removeprefix("sha256:")
+    first, *others = green_records()
+    assert first.bootable
+    contents = (ImageContents(image="init", sha256=sha256, roles=("init",)),)
+    kernel, image = (Artefact(kind=kind, name="x", path="/x", sha256=sha256, size_bytes=1) for kind in KINDS)
+    records = (
+        first.model_copy(update={"artefacts": (kernel,)}),
+        first.model_copy(
+            update={"artefacts": (image,), "bootable": first.bootable.model_copy(update={"contents": contents})}
+        ),
+    )
+    for record in records:
+        folder = written(signing, [record, *others])
+        signing.make(folder)
+        attested = json.loads((folder / "signoff" / RELEASE / STATEMENT_FILE).read_bytes())
+        assert sha256 in json.dumps(attested["predicate"]["configuration"])
+        said = signing("push", folder, "--release", RELEASE, "--image", f"{plain.host}/shop@{digest}", status=2)
+        assert "the run did not test this image" in said
 
 
 def get(url: str, status: int = 200) -> Any:

@@ -32,7 +32,7 @@ class AcceptedFailure:
 
     def covers(self, cell: str) -> bool:
         """Return whether it is for a cell."""
-        return self.cell == cell or fnmatchcase(cell, self.cell)
+        return covers(self.cell, cell)
 
     def holds(self, day: date, title: str) -> bool:
         """Return whether it holds on a day for the runs of a title."""
@@ -40,6 +40,11 @@ class AcceptedFailure:
 
     def __str__(self) -> str:
         return f"accepted by {self.by} until {_day_words(self.until)}: {self.reason}"
+
+
+def covers(pattern: str, cell: str) -> bool:
+    """Return whether an acceptance's cell, maybe a pattern, means a cell."""
+    return pattern == cell or fnmatchcase(cell, pattern)
 
 
 def _day_words(until: str) -> str:

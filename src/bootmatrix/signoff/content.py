@@ -110,7 +110,9 @@ def sign_off(  # noqa: PLR0913
     product = (part for record in tried for part in record.product)
     images = (image for record in tried for image in record.contents)  # the product is among their components
     content = (part for image in images for part in image.components)
-    subjects = _unique([*_parts(product), *_artefacts(tried, {"image", "initrd", "disk", "root"})])
+    ours = {image.sha256 for record in tried for image in record.contents if "init" in image.roles}
+    artefacts = _unique(_artefacts(tried, {"image", "initrd", "disk", "root"}))
+    subjects = _unique([*_parts(product), *(entry for entry in artefacts if entry.sha256 not in ours)])
     return SignOff(
         release=release,
         run=run,
@@ -125,7 +127,12 @@ def sign_off(  # noqa: PLR0913
         comparison=comparison,
         subjects=subjects,
         others=_unique(
-            [*_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}), *_inputs(tried), *_parts(content)],
+            [
+                *_artefacts(tried, {"kernel", "dtb", "firmware", "attached"}),
+                *artefacts,
+                *_inputs(tried),
+                *_parts(content),
+            ],
             {entry.sha256 for entry in subjects},
         ),
         qemu=tuple(dict.fromkeys(record.qemu_version for record in tried if record.qemu_version)),

@@ -34,8 +34,7 @@ def publish(place: Path, statement: dict[str, Any], image: str) -> str:
     reference = parse_reference(image.removeprefix("docker://"))
     file = registries_file()
     settings = load_registries(file).registries.get(reference.registry, Registry())
-    described = (*statement["subject"], *statement["predicate"]["configuration"])
-    tested = {entry["digest"]["sha256"] for entry in described}
+    tested = {entry["digest"]["sha256"] for entry in statement["subject"] if entry["name"].startswith("image ")}
     return attach(endpoint(reference.registry, settings, file.parent), reference, _artifact(place, statement), tested)
 
 

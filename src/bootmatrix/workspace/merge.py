@@ -1,7 +1,7 @@
 """Several runs merged into one: shards, hosts, and repetitions of failed cells."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -9,12 +9,25 @@ from pathlib import Path
 from bootmatrix.cell.borne_out import checking
 from bootmatrix.cell.rejudge import is_expected
 from bootmatrix.errors import InputError
+from bootmatrix.history.acceptance import covers
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.extract import digest_of_inputs, inputs_of
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_run
 from bootmatrix.judge.attempts import final_judgement
-from bootmatrix.model import LOCAL, AttemptRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
+from bootmatrix.model import (
+    LOCAL,
+    AcceptanceRecord,
+    AttemptRecord,
+    Cell,
+    Part,
+    Plan,
+    Record,
+    Run,
+    RunRequest,
+    Skip,
+    Verdict,
+)
 from bootmatrix.model.base import as_json, many_made
 from bootmatrix.report.writer import publish_reports
 from bootmatrix.runs.join import join_locks, link_cell, new_folder, write_record
@@ -301,11 +314,19 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
         interruption=_interruption(runs) if _is_lacking(order.plan, records) else "",
         host=_hosts(runs),
         branch=next((run.branch for run in runs if run.branch), ""),
-        accepted=tuple(dict.fromkeys(entry for run in runs for entry in run.accepted)),
+        accepted=tuple(_acceptances(chosen)),
         records=records,
         unfinished=_gaps(runs, records, notes),
         order=order,
     )
+
+
+def _acceptances(chosen: Iterable[CellMerge]) -> Iterator[AcceptanceRecord]:
+    """Yield each cell's acceptance by its own run: others' are for other matrices or days."""
+    for cell in chosen:
+        name = cell.record.cell.id
+        found = [entry for entry in cell.origin.run.accepted if covers(entry.cell, name)]
+        yield from (entry.model_copy(update={"cell": name}) for entry in found[-1:])
 
 
 def _seconds(moment: str) -> float:
