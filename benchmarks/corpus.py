@@ -27,7 +27,8 @@ import yaml
 from bootmatrix.cell.rejudge import rejudge
 from bootmatrix.errors import InputError
 from bootmatrix.model import Record, Run
-from bootmatrix.runs.run_store import CELLS_FOLDER, RECORD_FILE, STARTED_FILE, load_run, read_console
+from bootmatrix.runs.consoles import read_console
+from bootmatrix.runs.run_store import CELLS_FOLDER, RECORD_FILE, STARTED_FILE, load_run
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDS = ROOT / "benchmarks/ends"

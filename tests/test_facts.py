@@ -18,7 +18,7 @@ from bootmatrix.load.spec import load_one
 from bootmatrix.model import GuestSize, Plan, Verdict
 from bootmatrix.model.guest_size import memory_mib, parse_size
 from bootmatrix.plan import plan
-from bootmatrix.runs.run_store import read_console
+from bootmatrix.runs.consoles import read_console
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.workspace import Workspace
 from guests import artefact, make_bootable, make_machine

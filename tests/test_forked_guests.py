@@ -25,7 +25,8 @@ from bootmatrix.cell.run import differences, doubt_of
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Bootable, Forkable, ImageConfig, Judgement, Machine, StoredImage, SubResult, Verdict
 from bootmatrix.report.cell_parts import facts
-from bootmatrix.runs.run_store import load_run, read_console
+from bootmatrix.runs.consoles import read_console
+from bootmatrix.runs.run_store import load_run
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.snapshot.pool import SnapshotPool, key_of
 from bootmatrix.snapshot.snapshot import new_memory, read, taken

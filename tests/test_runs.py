@@ -18,8 +18,9 @@ from bootmatrix.errors import InputError
 from bootmatrix.fsio import sync_disk, write_atomic
 from bootmatrix.model import Verdict
 from bootmatrix.runs import run_store
+from bootmatrix.runs.consoles import console_path, read_console
 from bootmatrix.runs.host import describe_host
-from bootmatrix.runs.run_store import RunWriter, cell_folder, console_path, load_run, read_console
+from bootmatrix.runs.run_store import RunWriter, cell_folder, load_run
 from samples import green_records, make_cell, make_record, mixed_records, write_run
 
 WRITER = """

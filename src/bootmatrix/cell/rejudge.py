@@ -7,8 +7,9 @@ from bootmatrix.judge import judge
 from bootmatrix.judge.attempts import final_judgement
 from bootmatrix.judge.elsewhere import judge_signed
 from bootmatrix.model import AttemptRecord, Cell, Judgement, Outcome, Record, Run, Verdict
+from bootmatrix.runs.consoles import read_console
 from bootmatrix.runs.result_names import file_reader
-from bootmatrix.runs.run_store import cell_folder, read_console
+from bootmatrix.runs.run_store import cell_folder
 
 
 def is_expected(cell: Cell, verdict: Verdict) -> bool:

@@ -11,7 +11,7 @@ from bootmatrix.cli.written_matrix import plan_written, run_written, size_keys
 from bootmatrix.errors import InputError
 from bootmatrix.load.facts import ALL
 from bootmatrix.model import Run
-from bootmatrix.runs.run_store import read_console
+from bootmatrix.runs.consoles import read_console
 from bootmatrix.scaffold.kernel_test import CONTAINER, KernelTestRequest
 from bootmatrix.workspace.kernel_test import prepare_kernel_test
 from bootmatrix.workspace.selection import Selection, board_targets

@@ -17,8 +17,9 @@ from bootmatrix.report.context import ReportContext
 from bootmatrix.report.junit import render_junit
 from bootmatrix.report.summary import append_summary
 from bootmatrix.report.view import ReportView, view_run
+from bootmatrix.runs.consoles import read_console
 from bootmatrix.runs.run_json import write_run
-from bootmatrix.runs.run_store import RUN_FILE, cell_folder, read_console
+from bootmatrix.runs.run_store import RUN_FILE, cell_folder
 
 MANY_PAGES = 1000
 """Number of cells from which the pages of plain passes take longer than a second."""

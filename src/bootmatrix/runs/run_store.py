@@ -43,8 +43,6 @@ CONSOLE_FILE = "console.log"
 CELLS_FOLDER = "cells"
 LATEST = "latest"
 MAX_TITLE = 60
-MAX_CONSOLE_BYTES = 64 << 20
-"""More than the console of any boot that bootmatrix records; a larger file is not a console."""
 
 
 class RunWriter:
@@ -280,38 +278,6 @@ def _linked_folders(folder: str) -> Iterator[str]:
                     yield entry.path
             elif entry.is_dir():
                 yield from _linked_folders(entry.path)
-
-
-def read_console(folder: Path, record: Record) -> bytes:
-    """The console of a record, empty if the cell has none.
-
-    Raises InputError if the file is missing, behind a link, or not a plain file of a plausible size.
-    """
-    if not record.console:
-        return b""
-    path = console_path(folder, record)
-    if any(map(os.path.islink, _below(str(folder), str(path)))):
-        raise InputError(
-            f"{path}: the console of {record.cell.id} is a link, or leads out of the run",
-            "Copy the run with what its links lead to (cp -rL).",
-        )
-    if not path.is_file():
-        raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
-    if path.stat().st_size > MAX_CONSOLE_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size} bytes, expected a console of at most {MAX_CONSOLE_BYTES}")
-    return read_whole(path)
-
-
-def _below(folder: str, path: str) -> Iterator[str]:
-    """Yield a path below a folder, and each folder between; a Path is slow."""
-    while len(path) > len(folder):
-        yield path
-        path = path.rpartition("/")[0]
-
-
-def console_path(folder: Path, record: Record) -> Path:
-    """Return the path of a record's console: always beside the record."""
-    return cell_folder(folder, record.cell) / Path(record.console).name
 
 
 def cell_folder(folder: Path, cell: Cell) -> Path:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.model import Record, Run
+from bootmatrix.runs.consoles import console_path
 from bootmatrix.runs.run_json import read_run, read_value
-from bootmatrix.runs.run_store import CELLS_FOLDER, RECORD_FILE, RUN_FILE, STARTED_FILE, cell_folder, console_path
+from bootmatrix.runs.run_store import CELLS_FOLDER, RECORD_FILE, RUN_FILE, STARTED_FILE, cell_folder
 
 _KEPT = ("name", "title", "tool_version", "started_at", "host", "baseline", "order")
 """Values of a run that `started.json` contains too."""

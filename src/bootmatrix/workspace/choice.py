@@ -1,13 +1,13 @@
-"""Choice of a plan's part: pattern, failures, shard, budget."""
+"""Parts of a matrix: pattern, failures, shard, budget; and those that are merged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.history.lookup import usual_s
 from bootmatrix.history.reference import find_run
-from bootmatrix.model import Part, Plan, Profile
+from bootmatrix.model import Part, Plan, Profile, Run
 from bootmatrix.model.durations import duration_s
 from bootmatrix.runs.run_store import load_run
 from bootmatrix.subset.budget import expected_s, within_budget
@@ -71,3 +71,29 @@ def failed_cells(reports: Path, name: str) -> set[str]:
 
 def _seconds(plan: Plan, profiles: Mapping[str, Profile], usual: Mapping[str, float]) -> dict[str, float]:
     return expected_s(plan.cells, lambda cell: profiles[cell.arch].machine(cell.machine).time_factor, usual)
+
+
+def joined_title(runs: Sequence[Run]) -> str:
+    """Return the titles of the matrices of which runs are, or are parts."""
+    return " + ".join(_choices(runs))
+
+
+def joined_part(runs: Sequence[Run]) -> Part | None:
+    """Return the part that merged runs are together; None if they are whole matrices."""
+    confined = (words for words in _choices(runs).values() if all(words))
+    words = "; ".join(dict.fromkeys(word for words in confined for word in words))
+    return Part(words=words, title=joined_title(runs)) if words else None
+
+
+def _choices(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the choice of each run by its matrix's title, empty for all cells."""
+    choices: dict[str, list[str]] = {}
+    for run in runs:
+        part = part_of(run)
+        choices.setdefault(part.title if part else run.title, []).append(part.choice if part else "")
+    return choices
+
+
+def part_of(run: Run) -> Part | None:
+    """Return the part of a matrix that a run is; None if it is whole."""
+    return run.order.plan.part if run.order else None

@@ -44,7 +44,7 @@ from bootmatrix.runs.run_store import (
     write_model,
 )
 from bootmatrix.subset.shard import parse_shard
-from bootmatrix.workspace.choice import part_title
+from bootmatrix.workspace.choice import joined_part, joined_title, part_of, part_title
 from bootmatrix.workspace.finished import FinishedRun, RunOptions
 
 MAX_NOTES = 20
@@ -157,7 +157,7 @@ def _fill(work: Path, sources: Sequence[RunSource], name: str, notes: _Notes) ->
 
 def merged_folder(folders: Sequence[Path], reports: Path) -> Path:
     """Return a new folder's path, named like a run of now."""
-    title = _title([load_run(folder) for folder in folders[:1]])
+    title = joined_title([load_run(folder) for folder in folders[:1]])
     return free_name(reports, f"{title}-merged")
 
 
@@ -305,7 +305,7 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
     return Run(
         format=FORMAT,
         name=name,
-        title=part_title(_title(runs), order.plan),
+        title=part_title(joined_title(runs), order.plan),
         tool_version=versions[-1],
         started_at=started,
         ended_at=max(run.ended_at for run in runs) or max(record.started_at for record in records),
@@ -341,30 +341,6 @@ def _is_lacking(plan: Plan, records: Iterable[Record]) -> bool:
     return bool({cell.id for cell in plan.cells} - {record.cell.id for record in records})
 
 
-def _title(runs: Sequence[Run]) -> str:
-    return " + ".join(_choices(runs))
-
-
-def _merged_part(runs: Sequence[Run]) -> Part | None:
-    """Return the part of which the merged run is; None if it is of whole matrices."""
-    confined = (words for words in _choices(runs).values() if all(words))
-    words = "; ".join(dict.fromkeys(word for words in confined for word in words))
-    return Part(words=words, title=_title(runs)) if words else None
-
-
-def _choices(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Return the choice of each run by its matrix's title, empty for all cells."""
-    choices: dict[str, list[str]] = {}
-    for run in runs:
-        part = _part(run)
-        choices.setdefault(part.title if part else run.title, []).append(part.choice if part else "")
-    return choices
-
-
-def _part(run: Run) -> Part | None:
-    return run.order.plan.part if run.order else None
-
-
 def _hosts(runs: Sequence[Run]) -> dict[str, str]:
     names = dict.fromkeys(name for run in runs for name in run.host)
     return {name: "; ".join(dict.fromkeys(run.host[name] for run in runs if name in run.host)) for name in names}
@@ -391,7 +367,7 @@ def _order(runs: Sequence[Run], records: Sequence[Record], notes: _Notes) -> Run
         cells=tuple(cell for name, cell in cells.items() if name not in skipped),
         skips=tuple(skip for name, skip in skips.items() if name in skipped),
         images=tuple(images),
-        part=_merged_part(runs),
+        part=joined_part(runs),
     )
     elsewhere = (order for order in orders if order.executor != LOCAL or order.cluster)
     place = next(elsewhere, orders[0] if orders else RunRequest(plan=plan))
@@ -410,7 +386,7 @@ def _wholes(runs: Iterable[Run]) -> dict[tuple[str, ...], list[tuple[Part, Run]]
     """Return shards by the cells of all of their shards."""
     wholes: dict[tuple[str, ...], list[tuple[Part, Run]]] = {}
     for run in runs:
-        part = _part(run)
+        part = part_of(run)
         if part and part.shard:
             wholes.setdefault(tuple(sorted(part.whole)), []).append((part, run))
     return wholes

@@ -10,7 +10,8 @@ from bootmatrix.cell.rejudge import rejudge
 from bootmatrix.history.lookup import past_of_run, results_at
 from bootmatrix.history.reference import RunLocation, find_run
 from bootmatrix.model import Judgement, Record, Run
-from bootmatrix.runs.run_store import load_run, read_console
+from bootmatrix.runs.consoles import read_console
+from bootmatrix.runs.run_store import load_run
 
 if TYPE_CHECKING:
     from bootmatrix.history.values import Comparison
