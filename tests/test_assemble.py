@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bootmatrix.assembly.initrd import cache, cpio
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.own_init import PROTOCOL
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.merge import load_spec
 from guests import artefact, make_bootable, make_machine
 from kitchen import PROFILES, Kitchen, add_deb, old_kernel
@@ -39,6 +41,19 @@ def test_specs_and_kernels_are_built_once_each(kitchen: Kitchen) -> None:
     made = kitchen.builder.store.folder / "memo"
     assert len(list((made / "segment").iterdir())) == 2 + 2
     assert len(list((made / "image").iterdir())) == 1
+
+
+def test_another_init_that_reports_like_ours_is_told(kitchen: Kitchen) -> None:
+    """A recipe may set the label of our init, with any program."""
+    kernel, spec = kitchen.kernel(), 'init: ["@pkg:./images/mine"]\nservices: []\n'
+    folder = kitchen.folder / "images/mine"
+    shutil.copytree(specs_folder() / "images/init", folder)
+    assert kitchen.build(spec, kernel).daemons == ()
+    (folder / "bin/amd64").write_bytes(b"all passed")
+    built = kitchen.build(spec, kernel)
+    assert built.reports and built.daemons == ("init image @pkg:./images/mine in the place of the shipped one",)
+    kitchen.recipe("above", **{"from": "@pkg:../mine"}, files=[{"path": "etc/x", "contents": "x"}])
+    assert kitchen.build(spec.replace("mine", "above"), kernel).daemons
 
 
 def test_a_machine_with_too_little_memory_is_told_before_the_boot(kitchen: Kitchen) -> None:

@@ -24,10 +24,18 @@ from bootmatrix.assembly.initrd.bundle_spec import (
 from bootmatrix.assembly.initrd.cache import FORMAT
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes, self_granted
-from bootmatrix.assembly.initrd.own_init import check_cmdline, find_protocol, privileged, unknown_daemons
+from bootmatrix.assembly.initrd.own_init import (
+    SHIPPED,
+    check_cmdline,
+    find_protocol,
+    other_inits,
+    privileged,
+    unknown_daemons,
+)
 from bootmatrix.assembly.initrd.root import RootParts, guest_tree
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.model import Artefact, Bootable, Profile, Spec, StoredImage
 
 
@@ -55,6 +63,13 @@ class Userland:
     def reports(self) -> bool:
         """True if the spec's init is bootmatrix's own."""
         return self.protocol is not None
+
+    def weaker_init(self) -> tuple[str, ...]:
+        """Return the init images whose programs weaken a pass."""
+        others = other_inits(
+            self.init, lambda: make_image(SHIPPED, specs_folder() / "x.yml", self.profile, self.builder)
+        )
+        return (*others, *unknown_daemons(self.init, self.builder.store))
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -90,7 +105,7 @@ class Userland:
             protocol=self.protocol or 1,
             privileged=privileged(bundles, self.init, builder.store) if self.reports else (),
             self_granted=self_granted(bundles),
-            daemons=unknown_daemons(self.init, builder.store) if self.reports else (),
+            daemons=self.weaker_init() if self.reports else (),
             proof=None if self.reports else console_proof(bundles),
             notes=(*self.spec.notes, *lost_paths(bundles), *ignored_users(bundles), *label_notes(bundles)),
         )

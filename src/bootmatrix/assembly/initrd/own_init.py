@@ -1,7 +1,7 @@
 """Protection of our init: no spec and no init image replaces its files."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from bootmatrix.assembly.image.builder import image_tree
@@ -18,6 +18,8 @@ PROTOCOL = "bootmatrix.protocol"
 VERSIONS = {"1": 1, "2": 2}
 SETTINGS = ("bootmatrix", "containers", "etc/bootmatrix", "usr/lib/bootmatrix")
 """Paths that init reads or writes."""
+SHIPPED = "@pkg:./images/init"
+"""The shipped init image, in the folder of specs."""
 DAEMONS = "etc/bootmatrix/daemons"
 """Other init images name here what is to run beside the services."""
 KNOWN_DAEMONS = {"427309d71c80af2c40f420898b3fadac8ef2a6f0b2ea5c39c7c9b0e57ac6ca81"}
@@ -71,6 +73,15 @@ def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...
     others = (image for image in init if not {PROTOCOL} & {*image.config.labels})
     unknown = (image for image in others if image.recipe_digest not in KNOWN_DAEMONS)
     return tuple(f"init image {image.reference}" for image in unknown if _has_daemons(image, store, HELPERS))
+
+
+def other_inits(init: Iterable[StoredImage], shipped: Callable[[], StoredImage]) -> tuple[str, ...]:
+    """Return the init images that report like ours, and are not: their account is their author's."""
+    others = [image for image in init if PROTOCOL in image.config.labels]
+    ours = shipped().digest if others else ""
+    return tuple(
+        f"init image {image.reference} in the place of the shipped one" for image in others if image.digest != ours
+    )
 
 
 def find_protocol(init: Iterable[StoredImage]) -> int | None:
