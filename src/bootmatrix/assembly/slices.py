@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,6 @@ class Spool:
         """Append all; return its slice. Raises HostError if the disk is full."""
         offset = self._file.tell()
         with host_faults(self._path.parent):
-            while data := source.read(PIECE_BYTES):
-                self._file.write(data)
+            shutil.copyfileobj(source, self._file, PIECE_BYTES)
             self._file.flush()
         return Slice(self._path, offset, self._file.tell() - offset)

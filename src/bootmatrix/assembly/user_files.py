@@ -28,8 +28,7 @@ def take(path: Path, sha256: str, store: Store) -> Path:
     if store.has(sha256):
         return store.verified(sha256)
     with path.open("rb") as source, store.writer() as writer:
-        while data := source.read(COPY_BYTES):
-            writer.write(data)
+        writer.take(source)
         if writer.sha256 != sha256:
             raise _changed(path)
         return store.verified(writer.commit())

@@ -17,7 +17,6 @@ from bootmatrix.store.store import (
     PARTIAL_MAX_AGE_S,
     Store,
     Writer,
-    copy_into,
     default_cache,
     healed,
     sha256_of,

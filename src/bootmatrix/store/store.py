@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from bootmatrix.errors import DamagedCache, UntrustedError
 from bootmatrix.fsio import open_plain
@@ -52,13 +52,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def copy_into(path: Path, file: Writer) -> None:
-    """Append a file to a writer of the store."""
-    with path.open("rb") as source:
-        while data := source.read(COPY_BYTES):
-            file.write(data)
-
-
 def _put(file: Path, target: Path) -> None:
     """Move a file to its place, even where damage has left a folder."""
     try:
@@ -85,6 +78,10 @@ def healed(work: Callable[[], T]) -> T:
                 raise
 
 
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 class Writer:
     """A temporary file that enters the store on commit."""
 
@@ -101,6 +98,11 @@ class Writer:
         count = memoryview(data).nbytes
         self._size_bytes += count
         return count
+
+    def take(self, source: _Readable) -> None:
+        """Append all that a file has. Raises HostError if the disk is full."""
+        while data := source.read(COPY_BYTES):
+            self.write(data)
 
     @property
     def sha256(self) -> str:

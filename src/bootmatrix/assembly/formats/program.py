@@ -3,6 +3,7 @@
 Sections are appended to a PE file by its specification; available PE libraries do not stream them.
 """
 
+import shutil
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,8 +44,7 @@ def write_program(source: Source, stub: Path, path: Path, room_bytes: int = 0) -
         for name, at in sections.items():
             out.seek(at)
             with parts[name].open("rb") as file:
-                while data := file.read(COPY_BYTES):
-                    out.write(data)
+                shutil.copyfileobj(file, out, COPY_BYTES)
         out.truncate(header.end)
         out.seek(sections[".linux"] + place)
         out.write(WORD.pack(min(size + room_bytes, LIMIT_BYTES)))

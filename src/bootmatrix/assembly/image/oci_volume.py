@@ -13,7 +13,6 @@ from bootmatrix.assembly.tree import Node, Tree, directory, text_file
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import ImageConfig, ImageSource, Profile, StoredImage, Volume
 from bootmatrix.source.images.blobs import (
-    CHUNK_BYTES,
     BlobLocation,
     Blobs,
     Descriptor,
@@ -132,9 +131,7 @@ def _taken(part: Descriptor, place: BlobLocation, volume: Volume, store: Store) 
     if place.path == store.blob(part.sha256) and place.size_bytes == part.size_bytes:
         return store.verified(part.sha256)
     with place.open() as file, store.writer() as writer:
-        source = FileSlice(file, place.offset, place.size_bytes)
-        while data := source.read(CHUNK_BYTES):
-            writer.write(data)
+        writer.take(FileSlice(file, place.offset, place.size_bytes))
         if (writer.sha256, writer.tell()) != (part.sha256, part.size_bytes):
             raise UntrustedError(f"volume {volume.name}: the part {part.sha256} of {volume.image} is another one")
         return store.verified(writer.commit())

@@ -8,7 +8,7 @@ from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.initrd.cpio import PACKER, compress
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Artefact
-from bootmatrix.store import Codec, Store, copy_into
+from bootmatrix.store import Codec, Store
 
 MAX_INITRD_BYTES = 4 << 30
 """Boot protocols pass its size in 32 bits, such as ramdisk_size of Linux's."""
@@ -80,5 +80,6 @@ def join(segments: Iterable[Segment], name: str, builder: Builder) -> Artefact:
 def _concatenate(parts: Iterable[Segment], store: Store) -> str:
     with store.writer() as file:
         for part in parts:
-            copy_into(store.verified(part.sha256), file)
+            with store.verified(part.sha256).open("rb") as source:
+                file.take(source)
         return file.commit()

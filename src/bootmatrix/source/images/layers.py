@@ -5,7 +5,7 @@ from typing import BinaryIO, cast
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.source.images.blobs import CHUNK_BYTES, BlobLocation, Descriptor, Digested
 from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, FileSlice, suffix_of
-from bootmatrix.store import Store, Writer
+from bootmatrix.store import Store
 
 _NOT_TAR = ("encrypted", "foreign", "in-toto")
 
@@ -38,7 +38,7 @@ def _unpacked(layer: Descriptor, location: BlobLocation, store: Store) -> tuple[
         digested = Digested(file)
         part = FileSlice(cast(BinaryIO, digested), location.offset, location.size_bytes)
         try:
-            _copy(Bounded(part, suffix), writer)
+            writer.take(Bounded(part, suffix))
             while part.read(CHUNK_BYTES):  # the digest covers trailing data too
                 pass
         except FAULTS as error:
@@ -46,11 +46,6 @@ def _unpacked(layer: Descriptor, location: BlobLocation, store: Store) -> tuple[
             raise BuildError(f"the layer {layer.sha256} cannot be unpacked: {error}") from error
         _check(layer, digested, part)
         return writer.commit(), writer.tell()
-
-
-def _copy(plain: Bounded, writer: Writer) -> None:
-    while data := plain.read(CHUNK_BYTES):
-        writer.write(data)
 
 
 def _check(layer: Descriptor, digested: Digested, part: FileSlice) -> None:

@@ -287,9 +287,7 @@ def _unpack(path: Path, suffix: str, store: Store) -> bytes:
     with path.open("rb") as file, store.writer() as writer:
         digested = Digested(file)
         part = FileSlice(cast(BinaryIO, digested), 0, path.stat().st_size)
-        plain = Bounded(part, suffix)
-        while data := plain.read(CHUNK_BYTES):
-            writer.write(data)
+        writer.take(Bounded(part, suffix))
         while part.read(CHUNK_BYTES):
             pass
         record = writer.commit().encode()
