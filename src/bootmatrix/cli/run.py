@@ -33,6 +33,7 @@ from bootmatrix.qemu.command import interactive
 from bootmatrix.qemu.version import find_qemu
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.runs.run_store import CONSOLE_FILE
+from bootmatrix.source.kernel_symbols import symbol_files
 from bootmatrix.store import Store
 from bootmatrix.workspace.guest_holder import GuestHolder
 from bootmatrix.workspace.single_guest import SingleGuest, find_guest
@@ -113,16 +114,17 @@ def _become_qemu(program: str, guest: SingleGuest, args: argparse.Namespace) -> 
 
 def _for_gdb(guest: SingleGuest, args: argparse.Namespace) -> SingleGuest:
     """Print gdb's command, and keep the kernel at the addresses of its vmlinux."""
-    symbols = next((str(path) for path in _vmlinux(args) if path.is_file()), "vmlinux")
-    say("The guest waits for gdb:", f"  gdb-multiarch {shlex.quote(symbols)} -ex 'target remote 127.0.0.1:{args.gdb}'")
+    pairs = symbol_files(_sources(args), guest.bootable.kernel_release)
+    symbols = next((f"{shlex.quote(str(vmlinux))} " for _, vmlinux in pairs if vmlinux.is_file()), "")
+    say("The guest waits for gdb:", f"  gdb-multiarch {symbols}-ex 'target remote 127.0.0.1:{args.gdb}'")
     return replace(guest, bootable=guest.bootable.model_copy(update={"cmdline": f"{guest.bootable.cmdline} nokaslr"}))
 
 
-def _vmlinux(args: argparse.Namespace) -> Iterator[Path]:
-    """Yield the vmlinux of each build tree that the kernel was added from."""
+def _sources(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield the trees and files that the kernel was added from."""
     custom = load_custom_kernels(kernels_file(), options.profiles()).get(args.kernel, {})
     for kernel in custom.values():
-        yield from (Path(kernel.folder, part.path, "vmlinux") for part in kernel.parts if part.path)
+        yield from (Path(kernel.folder, part.path) for part in kernel.parts if part.path)
 
 
 def _build(command: str) -> None:

@@ -25,7 +25,7 @@ def find_symbols(sources: Iterable[Path], release: str, banner: bytes) -> Symbol
     `sources` are trees, or files in them. `banner` is the first line that the kernel printed, from `Linux version` on:
     a vmlinux without it is another kernel's.
     """
-    for symbol_map, vmlinux in _candidates(sources, release):
+    for symbol_map, vmlinux in symbol_files(sources, release):
         with suppress(OSError):
             lines = SourceLines(vmlinux) if _contains(vmlinux, banner) else None
             if lines is None and (vmlinux.exists() or DEBUG in vmlinux.parents):
@@ -38,7 +38,7 @@ def find_symbols(sources: Iterable[Path], release: str, banner: bytes) -> Symbol
     return None
 
 
-def _candidates(sources: Iterable[Path], release: str) -> Iterator[tuple[Path, Path]]:
+def symbol_files(sources: Iterable[Path], release: str) -> Iterator[tuple[Path, Path]]:
     """Yield pairs of a System.map and a vmlinux, of which one may be missing."""
     for source in sources:
         folders = [source] if source.is_dir() else [*source.parents][:ABOVE]

@@ -88,7 +88,6 @@ class KernelParts:
             unknown = "not a kernel of this architecture by its first bytes"
             self.strangers.append((f"{member.path} is {what or unknown}", hint))
         else:
-            check_whole(data)
             self.images.setdefault(form, (member.path, data))
 
     def _take_unnamed(self, member: Member) -> None:
