@@ -98,7 +98,7 @@ BUGS = (
         r"the guest hangs in phase \w+: .*; by a second boot: all initcalls returned; "
         r"CPU 0 at planted_spin\+0x\S+ \(lib/planted\.c:\d+\).*, interrupts off",
         command=("sh", "-c", f"echo irqs-off >{SYSFS}"),
-        options=("--cpus", "1"),
+        options=("--cpus", "1", "--timeout", "40s"),  # longer than a silence that is a hang
     ),
     Bug(
         "init that sleeps",
