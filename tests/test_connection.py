@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -20,7 +21,7 @@ from bootmatrix.model import ImageSource, Registry
 from bootmatrix.progress import NullObserver
 from bootmatrix.source.addresses import Scope, is_loopback, literal_address, scope_of
 from bootmatrix.source.archive import open_archive
-from bootmatrix.source.connection import Guard, GuardedTransport, _DirectTransport, new_client
+from bootmatrix.source.connection import Guard, GuardedTransport, _DirectTransport, new_client, read_bounded
 from bootmatrix.source.download import Downloader, Reply
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.registry_access import Access
@@ -239,6 +240,18 @@ def test_the_very_address_that_was_judged_is_connected_to(monkeypatch: pytest.Mo
         with client(f"http://fickle.example:{port}/") as http:
             assert http.get(f"http://fickle.example:{port}/").text == "yes"
         assert len(answers) == 1
+
+
+def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def body() -> Iterator[bytes]:
+        for _ in range(1000):
+            yield b" "
+            time.sleep(0.01)
+
+    monkeypatch.setenv("BOOTMATRIX_DOWNLOAD_MAX_TIME", "1")
+    reply = httpx.Response(200, content=body(), request=httpx.Request("GET", PUBLIC))
+    with pytest.raises(NetworkError, match="is too slow: it took more than 1 s"):
+        read_bounded(reply, 1 << 20)
 
 
 def test_the_transport_of_httpx_is_the_guarded_one() -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from bootmatrix.load.profile import load_profile, load_profiles
 from bootmatrix.qemu import sandbox
 from bootmatrix.runs.run_store import STARTED_FILE
 from bootmatrix.workspace import kept_server
+from bootmatrix.workspace.kept_client import guests_folder
 from bootmatrix.workspace.kept_server import KeptSettings
 from bootmatrix.workspace.planned_run import load_resumable
 from samples import green_records, write_run
@@ -121,3 +123,16 @@ def test_a_saved_run_cannot_open_the_host(tmp_path: Path) -> None:
     (folder / STARTED_FILE).write_text(json.dumps(started))
     with pytest.raises(InputError, match="'-plugin' is not an allowed QEMU argument"):
         load_resumable(folder)
+
+
+def test_a_runtime_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `su`, the variable names a folder whose owner could replace what we make there."""
+    others = Path("/usr")
+    if os.getuid() == 0:
+        others = tmp_path / "theirs"
+        others.mkdir()
+        os.chown(others, 65534, 65534)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(others))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert guests_folder().parent == tmp_path

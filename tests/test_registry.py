@@ -20,7 +20,9 @@ from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError, NetworkError, Offline, UntrustedError
 from bootmatrix.load.lock import load_lock
 from bootmatrix.model import ImageSource, Lock, Registry, StoredImage
+from bootmatrix.source.images.client import open_client
 from bootmatrix.source.images.credentials import Credentials, find_credentials
+from bootmatrix.source.images.endpoint import Endpoint
 from bootmatrix.source.images.images import Images
 from bootmatrix.source.images.registry_access import Access
 from bootmatrix.source.lock_recorder import Used
@@ -427,6 +429,36 @@ def test_certificates_where_docker_has_them(
         assert images().image(source, "linux/amd64").digest == made.digest.removeprefix("sha256:")
 
 
+def test_no_password_is_sent_without_tls_by_the_word_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            headers.append(self.headers["Authorization"])
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    (tmp_path / "docker").mkdir()
+    log_in(tmp_path, {"auths": {"r.example": basic()}})
+    place = Endpoint("r.example", "http", "r.example")
+    with serving(Handler) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://{proxy}")
+        with open_client(place, "x") as http:
+            assert "without TLS: refused" in error_of(lambda: http.get(f"{place.url}/x"), UntrustedError)
+            assert headers == [None]
+            monkeypatch.setenv("BOOTMATRIX_REGISTRIES", "registries.yml")
+            http.get(f"{place.url}/x")
+            assert headers[-1] == Credentials(USER, PASSWORD).basic
+
+
 # ---- mirrors ------------------------------------------------------------------------------------------------------
 
 
@@ -443,3 +475,13 @@ def test_a_mirror_comes_first_and_may_fail(plain: Running, images: Open, listene
     failing = {plain.host: Registry(mirrors=("http://127.0.0.1:1",))}
     assert images(registries=failing).image(named(plain, "near:1"), "linux/amd64")
     assert any("skipped a mirror" in note for note in listener.notes)
+
+
+def test_a_tag_of_a_folder_s_mirror_is_no_other_folder_s(plain: Running, images: Open) -> None:
+    """The cache is shared, and the folder may be a checkout of somebody else."""
+    plain.pusher.push("library/taken", make_image(files(a="over")))
+    source = ImageSource(kind="docker", name="taken:1")
+    settings = {"docker.io": Registry(mirrors=(f"http://{plain.host}",))}
+    there = images(registries=settings).image(source, "linux/amd64")
+    assert images(registries=settings, offline=True).image(source, "linux/amd64") == there
+    assert "not in the cache" in error_of(lambda: images(offline=True).image(source, "linux/amd64"), Offline)

@@ -23,6 +23,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import HostError, NetworkError, UntrustedError
 from bootmatrix.redact import RedactedUrl, redacted
 from bootmatrix.source.addresses import Address, Scope, is_loopback, literal_address, scope_of
+from bootmatrix.source.pace import Pace, TooSlow, pace_limits
 from bootmatrix.source.replies import TransientError
 from bootmatrix.source.settings import Settings
 
@@ -236,10 +237,14 @@ def client_for(url: str, settings: Settings) -> httpx.Client:
 
 
 def read_bounded(reply: httpx.Response, limit_bytes: int) -> bytes:
-    """Read a streamed body. Raises NetworkError if it is larger than the limit."""
-    body = bytearray()
+    """Read a streamed body. Raises NetworkError if it is larger than the limit, or too slow."""
+    body, pace = bytearray(), Pace(pace_limits())
     for chunk in reply.iter_raw():
         body += chunk
+        try:
+            pace.add(len(chunk))
+        except TooSlow as error:
+            raise NetworkError(f"{reply.url.host} is too slow: {error}") from error
         if len(body) > limit_bytes:
             raise NetworkError(f"{reply.url.host} answered with more than {limit_bytes} bytes")
     return bytes(body)

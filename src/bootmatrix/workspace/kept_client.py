@@ -55,7 +55,8 @@ def guests_folder() -> Path:
     Raises HostError if it belongs to somebody else.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    parent = Path(runtime) if runtime and Path(runtime).is_dir() else Path(tempfile.gettempdir())
+    is_ours = bool(runtime) and Path(runtime).is_dir() and Path(runtime).stat().st_uid == os.getuid()  # not after `su`
+    parent = Path(runtime) if is_ours else Path(tempfile.gettempdir())
     folder = parent / (f"bootmatrix-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)

@@ -1,13 +1,19 @@
 """HTTP client of one repository of a registry."""
 
+import os
+
 import httpx
 
 from bootmatrix.errors import UntrustedError
+from bootmatrix.source.addresses import is_loopback
 from bootmatrix.source.connection import Guard, GuardedTransport, new_client
 from bootmatrix.source.images.artifacts import IMAGE_TYPES
 from bootmatrix.source.images.auth import Authorization
 from bootmatrix.source.images.credentials import Credentials, config_file, find_credentials
 from bootmatrix.source.images.endpoint import Endpoint
+
+SETTINGS = "BOOTMATRIX_REGISTRIES"
+"""Environment variable by which a user names the file of settings."""
 
 
 def open_client(endpoint: Endpoint, repository: str, actions: str = "pull") -> httpx.Client:
@@ -21,7 +27,13 @@ def open_client(endpoint: Endpoint, repository: str, actions: str = "pull") -> h
     tokens = new_client(GuardedTransport(guard, None, context, is_led=False))
 
     def credentials() -> Credentials | None:
-        return find_credentials(endpoint.name, config_file())
+        found = find_credentials(endpoint.name, config_file())
+        if found and endpoint.scheme == "http" and not (is_loopback(endpoint.hostname) or os.environ.get(SETTINGS)):
+            raise UntrustedError(
+                f"the registry {endpoint.name} asks for a password without TLS: refused",
+                f"registries.yml of this folder may be anybody's. If it is yours, name it: {SETTINGS}=registries.yml",
+            )
+        return found
 
     def check_redirect(request: httpx.Request) -> None:
         """Refuse redirects from TLS to plain HTTP. The guard checks addresses."""

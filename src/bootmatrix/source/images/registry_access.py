@@ -83,7 +83,7 @@ class RegistryAccess:
     def _resolve(self, reference: Reference) -> str:
         key = str(reference)
         if self._access.offline:
-            record = self._store.memo("tag", key)
+            record = self._store.memo("tag", self._tag_key(reference))
             if record is None:
                 raise Offline(
                     f"not in the cache, and downloads are forbidden: {key}",
@@ -97,8 +97,14 @@ class RegistryAccess:
         except NetworkError as error:
             raise type(error)(f"the image {key}: {error.message}", error.hint) from error
         digest = f"sha256:{self._store.add_bytes(document)}"
-        self._store.set_memo("tag", key, digest.encode())
+        self._store.set_memo("tag", self._tag_key(reference), digest.encode())
         return digest
+
+    def _tag_key(self, reference: Reference) -> str:
+        """Return the tag's key in the cache: by a folder's settings, it may mean another image there."""
+        settings = self._access.registries.get(reference.registry)
+        folder = self._access.folder.resolve()
+        return f"{reference} {folder} {settings.model_dump_json()}" if settings else str(reference)
 
     def document(self, reference: Reference, digest: str) -> bytes:
         """Return the index or manifest of a digest."""
