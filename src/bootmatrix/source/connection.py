@@ -237,7 +237,7 @@ def client_for(url: str, settings: Settings) -> httpx.Client:
 
 
 def read_bounded(reply: httpx.Response, limit_bytes: int) -> bytes:
-    """Read a streamed body. Raises NetworkError if it is larger than the limit, or too slow."""
+    """Read a streamed body. Raises NetworkError if it is too large or slow."""
     body, pace = bytearray(), Pace(pace_limits())
     for chunk in reply.iter_raw():
         body += chunk

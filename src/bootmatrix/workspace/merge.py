@@ -322,7 +322,7 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
 
 
 def _acceptances(chosen: Iterable[CellMerge]) -> Iterator[AcceptanceRecord]:
-    """Yield each cell's acceptance by its own run: others' are for other matrices or days."""
+    """Yield each cell's acceptance by its own run, not those of other matrices."""
     for cell in chosen:
         name = cell.record.cell.id
         found = [entry for entry in cell.origin.run.accepted if covers(entry.cell, name)]

@@ -76,7 +76,7 @@ def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...
 
 
 def other_inits(init: Iterable[StoredImage], shipped: Callable[[], StoredImage]) -> tuple[str, ...]:
-    """Return the init images that report like ours, and are not: their account is their author's."""
+    """Return foreign init images that report like ours, as their authors vouch."""
     others = [image for image in init if PROTOCOL in image.config.labels]
     ours = shipped().digest if others else ""
     return tuple(

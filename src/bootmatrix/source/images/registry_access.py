@@ -101,7 +101,7 @@ class RegistryAccess:
         return digest
 
     def _tag_key(self, reference: Reference) -> str:
-        """Return the tag's key in the cache: by a folder's settings, it may mean another image there."""
+        """Return the tag's key in the cache, which a folder's settings may change."""
         settings = self._access.registries.get(reference.registry)
         folder = self._access.folder.resolve()
         return f"{reference} {folder} {settings.model_dump_json()}" if settings else str(reference)
