@@ -145,3 +145,14 @@ def test_a_skipped_cell_is_not_tested_and_a_forked_one_is(signing: Tool, how: st
     now = signing.reports / write_dated(signing.reports, 2, [changed, *rest])
     said = signing.make(now, "--baseline", before, status=2 if how == "skipped" else 0)
     assert ("1 of the 8 cells of the baseline was not tested" in said) is (how == "skipped")
+
+
+def test_cells_of_two_releases_are_signed_off_only_if_somebody_accepts_it(signing: Tool) -> None:
+    """Runs of two releases can be merged: a pass of the older one must not pass for the newer."""
+    records = green_records()
+    older = stocked([one for one in records if one.cell.kernel == "6.1"], "5:7.0.14-1")
+    folder = written(signing, [*older, *stocked([one for one in records if one.cell.kernel != "6.1"])])
+    said = signing.make(folder, status=2)
+    assert "mixed-products: cells of one spec tested different products: redis-server amd64: 5:7.0.14-1 and" in said
+    signing.make(folder, "--accept", "*", "--reason", "x", "--by", "Ann", status=2)
+    signing.make(folder, "--accept", "mixed-products", "--reason", "the same source", "--by", "Ann")

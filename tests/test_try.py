@@ -28,6 +28,7 @@ from bootmatrix.model import Cell, ImageRecipe, Matrix, Profile
 from bootmatrix.model.run_config import SourceConfig
 from bootmatrix.scaffold import source_tree
 from bootmatrix.scaffold.debs import read_packages
+from bootmatrix.scaffold.programs import choose_programs
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.thing import Thing, find_thing
 from bootmatrix.scaffold.trial import write_trial
@@ -208,6 +209,16 @@ def test_a_program_for_none_of_the_wanted_architectures(here: Path) -> None:
     done = tool(here, "./alpha")
     assert done.returncode == 2
     assert "no architecture is left" in done.stderr
+
+
+def test_a_pipe_is_no_program_or_package(here: Path) -> None:
+    """Of a folder that may be anybody's: nobody ever writes to it."""
+    for name in ("tool-arm64", "x.deb"):
+        os.mkfifo(here / name)
+    with pytest.raises(InputError, match="not a regular file"):
+        choose_programs("tool-{oci_arch}", ["aarch64"], PROFILES, explicit=True)
+    with pytest.raises(InputError, match="not a regular file"):
+        read_packages(["x.deb"], PROFILES)
 
 
 def test_a_program_for_each_architecture(here: Path) -> None:

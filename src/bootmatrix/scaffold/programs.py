@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import open_plain
 from bootmatrix.load.validate import suggest
 from bootmatrix.model import Profile
 from bootmatrix.model.profile import has_magic
@@ -75,7 +76,7 @@ def choose_programs(
 def _fault(path: Path, profile: Profile) -> str:
     """Return why a file is not a program for an architecture; empty if it is."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path.resolve()) as file:
             start = file.read(HEADER_BYTES)
     except OSError as error:
         return f"{path}: {error.strerror}"
@@ -91,7 +92,7 @@ def _fault(path: Path, profile: Profile) -> str:
 def _advice(path: Path, profiles: Mapping[str, Profile]) -> str:
     """Name the architectures that a file is for."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path.resolve()) as file:
             start = file.read(HEADER_BYTES)
     except OSError:
         return "A name for each architecture: './dist/tool-{oci_arch}', or {arch}, {debian_arch}, {uname}, {gnu}."

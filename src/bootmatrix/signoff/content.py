@@ -17,14 +17,16 @@ INTERRUPTED = "interrupted"
 """Stands for the interruption of a run in `--accept`, instead of a cell."""
 NOT_TESTED = "not-tested"
 """Stands for the cells of the matrix or the baseline that were not tested in `--accept`, instead of a cell."""
-OF_THE_RUN = frozenset({INTERRUPTED, NOT_TESTED})
+MIXED = "mixed-products"
+"""Stands for different products under one spec, as runs of two releases have that are merged, in `--accept`."""
+OF_THE_RUN = frozenset({INTERRUPTED, NOT_TESTED, MIXED})
 NAMED_CELLS = 20
 """Cells that an exception names; the attestation has all."""
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Acceptance of an exception: id, pattern, `interrupted`, `not-tested`."""
+    """Acceptance of an exception: id, pattern, or one of OF_THE_RUN."""
 
     cell: str
     reason: str
@@ -152,6 +154,24 @@ def _of_the_run(run: Run, comparison: Comparison | None, acceptances: Sequence[A
         untested.append(f"{comparison.not_tested_words}: {', '.join(names)}{more}")
     if untested:
         yield _exception(NOT_TESTED, "; ".join(untested), acceptances)
+    if mixed := list(_mixed(run.records)):
+        yield _exception(
+            MIXED, f"cells of one spec tested different products: {', '.join(mixed[:NAMED_CELLS])}", acceptances
+        )
+
+
+def _mixed(records: Iterable[Record]) -> Iterator[str]:
+    """Yield the products that differ between cells of one spec and architecture."""
+    first: dict[tuple[str, ...], Component] = {}
+    told: set[str] = set()
+    for record in records:
+        for part in record.product:
+            key = record.cell.spec, record.cell.arch, part.kind, part.name, part.architecture
+            other = first.setdefault(key, part)
+            words = f"{part.name} {part.architecture}".rstrip()
+            if other.sha256 != part.sha256 and words not in told:
+                told.add(words)
+                yield one_line(f"{words}: {other.version or other.sha256[:12]} and {part.version or part.sha256[:12]}")
 
 
 def _exception(name: str, words: str, acceptances: Sequence[Acceptance]) -> Deviation:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.errors import BuildError
+from bootmatrix.fsio import open_plain
 from bootmatrix.source.safe_archive import FAULTS, OPENERS, DamagedArchive, FileSlice, open_tar
 
 CONTROL_LIMIT_BYTES = 4 << 20
@@ -91,7 +92,7 @@ def _control_fields(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[s
 @contextmanager
 def _open_member(path: Path, prefix: str) -> Iterator[tarfile.TarFile]:
     try:
-        with path.open("rb") as file:
+        with open_plain(path.resolve()) as file:
             part, suffix = _find_member(file, prefix)
             with open_tar(part, suffix) as archive:
                 yield archive

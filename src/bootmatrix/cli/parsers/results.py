@@ -121,7 +121,7 @@ def _signoff(parser: ArgumentParser) -> None:
     option(parser, "--release NAME", "the release, such as influxdb-1.6.7", default="")
     option(parser, "--baseline RUN", "compare with this run, named in the same way")
     for name, words in (
-        ("accept", "accept a cell (or a pattern of cells, 'interrupted', or 'not-tested')"),
+        ("accept", "accept a cell (or a pattern of cells, 'interrupted', 'not-tested', or 'mixed-products')"),
         ("reason", "the reason, once for each --accept"),
         ("by", "the person, once for each --accept, or once for all"),
     ):
