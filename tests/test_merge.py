@@ -10,10 +10,10 @@ import pytest
 
 from bootmatrix.cell import borne_out
 from bootmatrix.history.extract import results_of
-from bootmatrix.model import AcceptanceRecord, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
+from bootmatrix.model import AcceptanceRecord, Artefact, Cell, Part, Plan, Record, Run, RunRequest, Skip, Verdict
 from bootmatrix.report import writer
 from bootmatrix.report.view import FEW_CELLS
-from bootmatrix.runs.run_store import RUN_FILE, RunWriter, cell_folder, load_run, write_model
+from bootmatrix.runs.run_store import RUN_FILE, STARTED_FILE, RunWriter, cell_folder, load_run, write_model
 from bootmatrix.signoff.agreement import check_agreement
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.merge import MergedRun, merge_runs, report_merged
@@ -212,6 +212,25 @@ def test_an_acceptance_counts_for_the_cells_of_its_own_run(tool: Tool, tmp_path:
     joined = saved(tmp_path)
     assert [one.cell for one in joined.accepted] == [records[0].cell.id]
     assert results_of(joined, "joined").line.accepted == 1
+
+
+def test_runs_of_two_versions_name_both(tool: Tool, tmp_path: Path) -> None:
+    records = [make_record(make_cell(arch)) for arch in ("x86_64", "aarch64")]
+    parts = [write_part(tmp_path / name, [record]) for name, record in zip("ab", records, strict=True)]
+    run = load_run(parts[0])
+    for file in (RUN_FILE, STARTED_FILE):
+        write_model(parts[0] / file, run.model_copy(update={"tool_version": "0.1"}))
+    assert "different versions of bootmatrix" in tool("merge", *map(str, parts), "-o", "reports/joined").stderr
+    assert saved(tmp_path).tool_version == f"0.1 + {run.tool_version}"
+
+
+def test_a_merged_run_of_two_products_says_so(tool: Tool, tmp_path: Path) -> None:
+    records = [make_record(make_cell("x86_64", kernel)) for kernel in ("6.1", "7.2")]
+    for number, record in enumerate(records):
+        image = Artefact(kind="image", name="shop", path="/shop", sha256=f"{number}" * 64, size_bytes=1)
+        records[number] = record.model_copy(update={"artefacts": (image,)})
+    parts = [str(write_part(tmp_path / name, [record])) for name, record in zip("ab", records, strict=True)]
+    assert "shop: 000000000000 and 111111111111: different products" in tool("merge", *parts, "-o", "reports/x").stderr
 
 
 def test_the_files_of_the_parts_stay_as_they_are(tool: Tool, tmp_path: Path) -> None:

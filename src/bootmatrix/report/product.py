@@ -1,6 +1,6 @@
 """The tested product in words: names, versions, digests, changes. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bootmatrix.history.values import Comparison, InputChange
@@ -58,6 +58,20 @@ def product_lines(records: Iterable[Record]) -> tuple[ProductLine, ...]:
             key = part.kind, one_line(part.name), one_line(part.version)
             lines.setdefault(key, {})[one_line(part.architecture), part.sha256] = None
     return tuple(ProductLine(*key, tuple(digests)) for key, digests in lines.items())
+
+
+def mixed_products(records: Iterable[Record]) -> Iterator[str]:
+    """Yield the products that differ between cells of one spec and architecture."""
+    first: dict[tuple[str, ...], Component] = {}
+    told: set[str] = set()
+    for record in records:
+        for part in record.product:
+            key = record.cell.spec, record.cell.arch, part.kind, part.name, part.architecture
+            other = first.setdefault(key, part)
+            words = f"{part.name} {part.architecture}".rstrip()
+            if other.sha256 != part.sha256 and words not in told:
+                told.add(words)
+                yield one_line(f"{words}: {other.version or other.sha256[:12]} and {part.version or part.sha256[:12]}")
 
 
 def product_words(lines: Sequence[ProductLine]) -> str:

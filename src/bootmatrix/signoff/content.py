@@ -10,7 +10,7 @@ from bootmatrix.history.values import Comparison
 from bootmatrix.model import Judgement, Record, Run, Verdict
 from bootmatrix.model.contents import Component
 from bootmatrix.report.order import cell_order
-from bootmatrix.report.product import ProductLine, product_lines
+from bootmatrix.report.product import ProductLine, mixed_products, product_lines
 from bootmatrix.report.sanitize import one_line
 
 INTERRUPTED = "interrupted"
@@ -154,24 +154,10 @@ def _of_the_run(run: Run, comparison: Comparison | None, acceptances: Sequence[A
         untested.append(f"{comparison.not_tested_words}: {', '.join(names)}{more}")
     if untested:
         yield _exception(NOT_TESTED, "; ".join(untested), acceptances)
-    if mixed := list(_mixed(run.records)):
+    if mixed := list(mixed_products(run.records)):
         yield _exception(
             MIXED, f"cells of one spec tested different products: {', '.join(mixed[:NAMED_CELLS])}", acceptances
         )
-
-
-def _mixed(records: Iterable[Record]) -> Iterator[str]:
-    """Yield the products that differ between cells of one spec and architecture."""
-    first: dict[tuple[str, ...], Component] = {}
-    told: set[str] = set()
-    for record in records:
-        for part in record.product:
-            key = record.cell.spec, record.cell.arch, part.kind, part.name, part.architecture
-            other = first.setdefault(key, part)
-            words = f"{part.name} {part.architecture}".rstrip()
-            if other.sha256 != part.sha256 and words not in told:
-                told.add(words)
-                yield one_line(f"{words}: {other.version or other.sha256[:12]} and {part.version or part.sha256[:12]}")
 
 
 def _exception(name: str, words: str, acceptances: Sequence[Acceptance]) -> Deviation:

@@ -29,6 +29,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.model.base import as_json, many_made
+from bootmatrix.report.product import mixed_products
 from bootmatrix.report.writer import publish_reports
 from bootmatrix.runs.join import join_locks, link_cell, new_folder, write_record
 from bootmatrix.runs.run_json import FORMAT, write_run
@@ -299,6 +300,7 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
     if len(versions) > 1:
         notes.add([f"the runs are of different versions of bootmatrix: {', '.join(versions)}"], "versions")
     records = tuple(_final(cell) for cell in chosen)
+    notes.add((f"{words}: different products" for words in mixed_products(records)), "different products")
     order = _order(runs, records, notes)
     ends = [_seconds(run.ended_at) for run in runs if run.ended_at]
     started = min(run.started_at for run in runs)
@@ -306,7 +308,7 @@ def _merged(sources: Sequence[RunSource], chosen: Sequence[CellMerge], name: str
         format=FORMAT,
         name=name,
         title=part_title(joined_title(runs), order.plan),
-        tool_version=versions[-1],
+        tool_version=" + ".join(versions),
         started_at=started,
         ended_at=max(run.ended_at for run in runs) or max(record.started_at for record in records),
         wall_s=max([max(ends) - _seconds(started), *(run.wall_s for run in runs)] if ends else [0.0]),
