@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.errors import FileError, HostError, InputError
+from bootmatrix.load.catalogue import load_catalogues
 from bootmatrix.load.data_paths import CHECKOUT, PACKAGE, arch_folders
+from bootmatrix.load.kernels import kernels_file, load_custom_kernels
 from bootmatrix.load.profile import load_profile, load_profiles
+from bootmatrix.load.registries import load_registries, registries_file
 from bootmatrix.qemu import sandbox
 from bootmatrix.runs.run_store import STARTED_FILE
 from bootmatrix.workspace import kept_server
@@ -136,3 +139,28 @@ def test_a_runtime_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatc
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     assert guests_folder().parent == tmp_path
+
+
+def _load_all() -> None:
+    profiles = load_profiles(arch_folders())
+    load_catalogues()
+    load_custom_kernels(kernels_file(), profiles)
+    load_registries(registries_file())
+
+
+@pytest.mark.parametrize("name", ["arch/x.yml", "kernels/x.yml", "kernels.yml", "registries.yml"])
+def test_no_link_in_it_shows_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A message about a file quotes it, and a log of CI may be public."""
+    (tmp_path / "private").write_text("token-of-mine:\n")
+    link = tmp_path / "project" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "private")
+    monkeypatch.chdir(tmp_path / "project")
+    with pytest.raises(InputError, match="a link out of") as caught:
+        _load_all()
+    assert "token" not in str(caught.value)
+    link.unlink()
+    (tmp_path / "private").rename(tmp_path / "project" / "ours")
+    link.symlink_to(tmp_path / "project" / "ours")
+    with pytest.raises(InputError, match="token-of-mine"):
+        _load_all()

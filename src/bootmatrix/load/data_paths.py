@@ -62,4 +62,18 @@ def is_file(path: Path) -> bool:
 
 def named_files(folders: Iterable[Path]) -> dict[str, Path]:
     """List the YAML files of folders by name; later ones replace earlier."""
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yml"))}
+    return {file.stem: within_project(file) for folder in folders for file in sorted(folder.glob("*.yml"))}
+
+
+def within_project(path: Path) -> Path:
+    """Return a path; a relative one must not lead out of the project, the git work tree or the current folder.
+
+    The project may be somebody else's, and messages quote what a file contains.
+
+    Raises InputError for a link out of it.
+    """
+    here = Path.cwd()
+    root = next((parent for parent in (here, *here.parents) if (parent / ".git").exists()), here)
+    if not path.is_absolute() and ".." not in path.parts and not path.resolve().is_relative_to(root):
+        raise InputError(f"{path}: a link out of {root}", "Copy the file, or name its folder by an absolute path.")
+    return path

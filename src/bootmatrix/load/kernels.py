@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.data_paths import within_project
 from bootmatrix.load.document import Document, Location, check_name, read_document
 from bootmatrix.load.expand import RESERVED
 from bootmatrix.load.lock import write_text
@@ -27,7 +28,8 @@ class OwnKernels(Model):
 
 def kernels_file() -> Path:
     """Return the path of kernels.yml: BOOTMATRIX_KERNELS, or in the current folder."""
-    return Path(os.environ.get("BOOTMATRIX_KERNELS") or "kernels.yml")
+    own = os.environ.get("BOOTMATRIX_KERNELS")
+    return Path(own) if own else within_project(Path("kernels.yml"))
 
 
 def load_custom_kernels(path: Path, profiles: Mapping[str, Profile]) -> dict[str, dict[str, CustomKernel]]:

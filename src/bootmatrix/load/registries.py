@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.load.data_paths import is_file
+from bootmatrix.load.data_paths import is_file, within_project
 from bootmatrix.load.validate import read_model
 from bootmatrix.model import Registries
 from bootmatrix.redact import RedactedUrl
@@ -16,7 +16,8 @@ _HOST = re.compile(r"[A-Za-z0-9.\[\]_-]+(:[0-9]{1,5}|:[0-9a-fA-F:]+\](:[0-9]{1,5
 
 def registries_file() -> Path:
     """Return registries.yml: BOOTMATRIX_REGISTRIES, or of this folder."""
-    return Path(os.environ.get("BOOTMATRIX_REGISTRIES") or "registries.yml")
+    own = os.environ.get("BOOTMATRIX_REGISTRIES")
+    return Path(own) if own else within_project(Path("registries.yml"))
 
 
 def load_registries(path: Path) -> Registries:
