@@ -7,13 +7,13 @@ from bootmatrix.cli.notify import notifier, tell_run
 from bootmatrix.cli.output import complain, say
 from bootmatrix.cli.run_end import end_run, update_index
 from bootmatrix.cli.tables import print_table
-from bootmatrix.history.reference import reports_folder
+from bootmatrix.history.reference import find_runs, reports_folder
 from bootmatrix.model.base import many_made
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.text import summary
 from bootmatrix.runs.run_store import point_latest
 from bootmatrix.workspace.finished import RunOptions
-from bootmatrix.workspace.merge import find_runs, merge_runs, merged_folder, report_merged
+from bootmatrix.workspace.merge import merge_runs, merged_folder, report_merged
 
 
 def run(args: argparse.Namespace) -> int:

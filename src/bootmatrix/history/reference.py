@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -75,6 +76,30 @@ def find_run(reports: Path, text: str) -> RunLocation:
     if Path(text).is_dir():
         raise InputError(f"{text}: not a run: contains neither run.json nor started.json", _HINT)
     raise InputError(f"{text}: no such run", _close(reports, text) or _HINT)
+
+
+def find_runs(reports: Path, names: Sequence[str]) -> list[Path]:
+    """Find runs by name; a folder that contains runs means all of them.
+
+    Raises InputError if the run does not exist, or is named twice.
+    """
+    folders: list[Path] = []
+    for name in names:
+        path = Path(name)
+        inner = (
+            sorted(entry for entry in path.iterdir() if is_run(entry) and not entry.is_symlink())
+            if path.is_dir()
+            else []
+        )
+        folders += (
+            [entry.resolve() for entry in inner]
+            if inner and not is_run(path)
+            else [find_run(reports, name).folder.resolve()]
+        )
+    twice = {folder for folder in folders if folders.count(folder) > 1}
+    if twice:
+        raise InputError(f"the same run twice: {', '.join(map(str, sorted(twice)))}", "Name each run once.")
+    return folders
 
 
 def find_baseline(

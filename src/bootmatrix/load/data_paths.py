@@ -66,9 +66,10 @@ def named_files(folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def within_project(path: Path) -> Path:
-    """Return a path; a relative one must not lead out of the project, the git work tree or the current folder.
+    """Return a path; a relative one must not lead out of the project.
 
-    The project may be somebody else's, and messages quote what a file contains.
+    That is the git work tree, or the current folder. It may be somebody else's, and messages quote what a file
+    contains.
 
     Raises InputError for a link out of it.
     """

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from bootmatrix.cell.borne_out import checking
 from bootmatrix.cell.rejudge import is_expected
-from bootmatrix.errors import InputError
 from bootmatrix.history.acceptance import covers
-from bootmatrix.history.discover import is_run
 from bootmatrix.history.extract import digest_of_inputs, inputs_of
 from bootmatrix.history.lookup import baseline_of, past_of_run, read_baseline
-from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_run
+from bootmatrix.history.reference import LAST_GOOD, RunLocation
 from bootmatrix.judge.attempts import final_judgement
 from bootmatrix.model import (
     LOCAL,
@@ -92,30 +90,6 @@ class _Notes:
         self.lines += listed[:MAX_NOTES]
         if len(listed) > MAX_NOTES:
             self.lines.append(f"and {len(listed) - MAX_NOTES} more {noun}")
-
-
-def find_runs(reports: Path, names: Sequence[str]) -> list[Path]:
-    """Find runs by name; a folder that contains runs means all of them.
-
-    Raises InputError if the run does not exist, or is named twice.
-    """
-    folders: list[Path] = []
-    for name in names:
-        path = Path(name)
-        inner = (
-            sorted(entry for entry in path.iterdir() if is_run(entry) and not entry.is_symlink())
-            if path.is_dir()
-            else []
-        )
-        folders += (
-            [entry.resolve() for entry in inner]
-            if inner and not is_run(path)
-            else [find_run(reports, name).folder.resolve()]
-        )
-    twice = {folder for folder in folders if folders.count(folder) > 1}
-    if twice:
-        raise InputError(f"the same run twice: {', '.join(map(str, sorted(twice)))}", "Name each run once.")
-    return folders
 
 
 def merge_runs(folders: Sequence[Path], target: Path) -> MergedRun:
