@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs a matrix in a CI job, whole or one shard, and prints annotations for GitHub. Settings are variables:
-#   BOOTMATRIX_FILES (a matrix or specs), BOOTMATRIX_ARCH, BOOTMATRIX_KERNEL, BOOTMATRIX_SHARD (2/4), BOOTMATRIX_ARGS,
+#   BOOTMATRIX_FILES (a matrix or specs), BOOTMATRIX_ARCHITECTURES, BOOTMATRIX_KERNEL, BOOTMATRIX_SHARD (2/4), BOOTMATRIX_ARGS,
 #   BOOTMATRIX_ANNOUNCE (announce.sh)
 # Exit status: that of `bootmatrix matrix`.
 set -eu
@@ -13,7 +13,7 @@ if [ -e /dev/kvm ] && [ ! -w /dev/kvm ]; then sudo -n chmod a+rw /dev/kvm 2>/dev
 # Words, as their author wrote them; the name of a file is never an option, whatever a pattern fits.
 # shellcheck disable=SC2086
 set -- ${BOOTMATRIX_ARGS:-} -- $BOOTMATRIX_FILES
-[ -z "${BOOTMATRIX_ARCH:-}" ] || set -- --arch "$BOOTMATRIX_ARCH" "$@"
+[ -z "${BOOTMATRIX_ARCHITECTURES:-}" ] || set -- --arch "$BOOTMATRIX_ARCHITECTURES" "$@"
 [ -z "${BOOTMATRIX_KERNEL:-}" ] || set -- --kernel "$BOOTMATRIX_KERNEL" "$@"
 [ -z "${BOOTMATRIX_SHARD:-}" ] || set -- --shard "$BOOTMATRIX_SHARD" "$@"
 # The merged run is told to chat and mail, not each of its shards.

@@ -279,7 +279,7 @@ def test_a_files_name_is_no_option(tmp_path: Path) -> None:
     (tmp_path / "home/bin/bootmatrix").symlink_to(BIN / "bootmatrix")
     for name in ("a.yml", "--nix.yml"):
         (tmp_path / name).write_text("onboot: [{name: a, image: x}]\n")
-    settings = {"HOME": str(tmp_path / "home"), "FILES": "*.yml", "ARCH": "x86_64", "ARGS": "--only nix"}
+    settings = {"HOME": str(tmp_path / "home"), "FILES": "*.yml", "ARCHITECTURES": "x86_64", "ARGS": "--only nix"}
     done = subprocess.run(
         [ROOT / "ci/run.sh"],
         check=False,

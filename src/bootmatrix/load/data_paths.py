@@ -30,7 +30,9 @@ def catalogue_folders() -> tuple[Path, ...]:
 def _folders(name: str, variable: str) -> tuple[Path, ...]:
     own = [Path(folder) for folder in os.environ.get(variable, "").split(os.pathsep) if folder]
     if missing := next((folder for folder in own if not folder.is_dir()), None):
-        raise InputError(f"{variable}: {missing} is not a folder")
+        raise InputError(
+            f"{variable}: {missing} is not a folder", f"It lists folders such as {name}/, separated as in PATH."
+        )
     folders = [_shipped(name), Path(name), *own]
     seen: dict[Path, Path] = {}
     for folder in folders:
