@@ -148,7 +148,7 @@ class Month:
         self.say("runs", "-n", "1")
         self.say("report", "latest", "--fail-on", "regression", "--format", "openmetrics", "--output", "metrics.prom")
         self.told[-1]["metrics"] = (self.folder / "metrics.prom").read_text(encoding="utf-8")
-        self.say("history", "shop/*/7.2")
+        self.say("history", "shop/*")
         self.say("compare", "latest", "--fail-on", "regression")
         index = self.folder / "reports/index.html"
         self.told[-1]["index"] = index.read_text(encoding="utf-8") if index.exists() else ""
