@@ -163,7 +163,7 @@ def make_record(  # one argument for each thing that tests vary
     expected: bool | None = None,
     seconds: float | None = None,
 ) -> Record:
-    """A record. A guest's verdict has a boot behind it, one of ours has not."""
+    """A record. A guest's verdict has a boot behind it, one of ours has not, nor a skip without seconds."""
     judgement = Judgement(
         verdict=verdict, reason=reason, evidence=tuple(evidence), subresults=tuple(subresults), advice=advice
     )
@@ -173,9 +173,9 @@ def make_record(  # one argument for each thing that tests vary
         "expected": verdict in {Verdict.PASS, Verdict.SKIP} if expected is None else expected,
         "started_at": STARTED,
     }
-    if verdict is Verdict.SKIP:
+    if verdict is Verdict.SKIP and not seconds:
         return Record.model_validate({**common, "wall_s": 0})
-    if not verdict.is_guests:
+    if not verdict.is_guests and verdict is not Verdict.SKIP:
         return Record.model_validate({**common, "wall_s": 1.3, "attempts": 2 if verdict is Verdict.INFRA_ERROR else 1})
     took_s = seconds or TIMES_S.get(cell.arch, 5.0)
     bootable = make_bootable(cell)

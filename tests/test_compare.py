@@ -95,6 +95,29 @@ def test_kinds(before: Record | None, now: Record | None, kind: ChangeKind, is_r
     assert (found.kind, found.is_regression) == (kind, is_regression)
 
 
+GUEST_SKIP = make_record(CELL, Verdict.SKIP, "the guest's test skips itself", seconds=9.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "now", "kind", "is_regression"),
+    [
+        (PASS, "ppf", GUEST_SKIP, ChangeKind.NEW_FAILURE, True),
+        (SKIP, "ppf", GUEST_SKIP, ChangeKind.NEW_FAILURE, True),
+        (None, "f", GUEST_SKIP, ChangeKind.NEW_FAILURE, True),
+        (PASS, "ppfi", GUEST_SKIP, ChangeKind.NEW_FAILURE, True),
+        (PASS, "ppf", SKIP, ChangeKind.GONE_CELL, False),
+        (PASS, "pfp", GUEST_SKIP, ChangeKind.GONE_CELL, False),
+        (PASS, "ppk", GUEST_SKIP, ChangeKind.GONE_CELL, False),
+        (FAIL, "pff", GUEST_SKIP, ChangeKind.GONE_CELL, False),
+    ],
+)
+def test_a_guest_that_skips_itself_after_a_failure_stays_red(
+    before: Record | None, words: str, now: Record, kind: ChangeKind, *, is_regression: bool
+) -> None:
+    found = change(before, now, history_of("c", run_of([now]).cells[0].key, past(words)))
+    assert (found.kind, found.is_regression) == (kind, is_regression)
+
+
 def test_each_kind_of_verdict_is_compared_with_itself_without_a_regression() -> None:
     assert not compared(mixed_records(), mixed_records()).regressions
 

@@ -126,6 +126,23 @@ def test_the_file_of_a_run_agrees_with_its_exit_status(tmp_path: Path, capsys: p
         assert int(root.get("failures", "")) == failures, options
 
 
+def test_a_failure_that_its_guest_skips_later_stays_red_until_it_is_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell, other = make_cell("x86_64"), make_record(make_cell("armv7"))
+    skip = make_record(cell, Verdict.SKIP, "exit status 4", seconds=9.0)
+    for day, record in enumerate((make_record(cell), make_record(cell, Verdict.FAIL), skip, skip), 1):
+        name = write_dated(tmp_path, day, [record, other])
+    reports = ("--reports", str(tmp_path))
+    compared = ("report", name, *reports, "--baseline", "last-good", "--fail-on", "regression")
+    for status in (1, 0):
+        assert main(list(compared)) == status
+        root = ElementTree.parse(tmp_path / name / "junit.xml").getroot()
+        assert int(root.get("failures", "")) == status
+        assert ("1 regression on x86_64" in (tmp_path / name / "report.html").read_text()) == bool(status)
+        main(["accept", cell.id, *reports, "--reason", "the test waits for a fix"])
+
+
 def test_the_size_is_bounded() -> None:
     parts = [SubResult(name=f"test {number}", verdict=Verdict.PASS) for number in range(MAX_CASES)]
     parts.append(SubResult(name="the last", verdict=Verdict.FAIL))

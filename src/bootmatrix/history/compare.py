@@ -63,7 +63,7 @@ def compare(
 
 def _change(now: CellResult, before: CellResult | None, history: CellHistory | None, usual: Usual | None) -> CellChange:
     if now.standing is Standing.SKIP:
-        return _skipped(now, before)
+        return _skipped(now, before, history)
     old = before if before and _was_judged(before) else None
     kind = _kind(now, old, bool(history and history.is_flapping))
     is_regression = kind is ChangeKind.NEW_FAILURE or (
@@ -91,7 +91,7 @@ def _accept(change: CellChange, accepted: Sequence[AcceptedFailure]) -> CellChan
     """Mark a failure that a person accepted."""
     failures = {ChangeKind.NEW_FAILURE, ChangeKind.STILL_FAILING, ChangeKind.FLAPPING}
     entry = acceptance_of(change.id, accepted) if change.kind in failures else None
-    if entry is None or change.now in {"pass", "skip"}:
+    if entry is None or change.now == "pass":
         return change
     return replace(change, kind=ChangeKind.ACCEPTED_FAILURE, is_regression=False, note=str(entry))
 
@@ -120,16 +120,27 @@ def _failed(cell: CellResult) -> bool:
     return cell.standing in FAILED and (cell.verdict != "pass" or cell.flaky)
 
 
-def _skipped(now: CellResult, before: CellResult | None) -> CellChange:
-    gone = before is not None and _was_tried(before)
+def _skipped(now: CellResult, before: CellResult | None, history: CellHistory | None) -> CellChange:
+    """Compare a skipped cell. One whose guest skips itself after a regression has not passed."""
+    was_red = before is not None and _failed(before) and not before.accepted
+    since = history.failing_since if history and now.seconds and not was_red else None
+    if since and since.standing is Standing.BAD:
+        kind, note = ChangeKind.NEW_FAILURE, "failed in its last verdict, and skips now"
+    elif before is not None and _was_tried(before):
+        kind, note = ChangeKind.GONE_CELL, "skipped now"
+    else:
+        kind, note = ChangeKind.UNCHANGED, ""
+    is_regression = kind is ChangeKind.NEW_FAILURE
     return CellChange(
         id=now.id,
         mode=now.key.mode,
-        kind=ChangeKind.GONE_CELL if gone else ChangeKind.UNCHANGED,
+        kind=kind,
         before=before.verdict if before else "",
         now=now.verdict,
+        is_regression=is_regression,
         reason=now.reason,
-        note="skipped now" if gone else "",
+        since=since.started_at if since and is_regression else "",
+        note=note,
     )
 
 

@@ -43,11 +43,11 @@ def past_of(
 
 
 def histories_of(rows: Rows, cells: Iterable[CellResult], until: RunLine) -> dict[CellKey, CellHistory]:
-    """Return the histories of cells up to a run."""
+    """Return the histories of cells up to a run; those without a boot have none."""
     return {
         cell.key: history_of(cell.id, cell.key, long_past(rows, cell.key, until))
         for cell in cells
-        if cell.standing is not Standing.SKIP
+        if cell.standing is not Standing.SKIP or cell.seconds
     }
 
 

@@ -19,7 +19,7 @@ def clauses(run: Run, past: Past) -> tuple[str, ...]:
     """
     tried = [record for record in run.records if record.verdict is not Verdict.SKIP]
     wrong = [record for record in tried if not record.expected]
-    regressed = _regressions(wrong, past.comparison)
+    regressed = _regressions(run.records, past.comparison)
     rest = [record for record in wrong if record.cell.id not in {record.cell.id for record in regressed}]
     parts = [_share(len(tried) - len(wrong), len(tried) + len(run.missing)), _regression_words(regressed, past)]
     parts += _kinds(rest)
@@ -78,11 +78,11 @@ def _share(good: int, tried: int) -> str:
     return f"{good} of {tried} cell{'' if tried == 1 else 's'} as expected"
 
 
-def _regressions(wrong: Iterable[Record], comparison: Comparison | None) -> list[Record]:
+def _regressions(records: Iterable[Record], comparison: Comparison | None) -> list[Record]:
     if comparison is None:
         return []
     changes = comparison.by_id()
-    return [record for record in wrong if record.cell.id in changes and changes[record.cell.id].is_regression]
+    return [record for record in records if record.cell.id in changes and changes[record.cell.id].is_regression]
 
 
 def _regression_words(records: Sequence[Record], past: Past) -> str:

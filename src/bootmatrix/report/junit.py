@@ -38,9 +38,10 @@ MAX_CASES = 20_000
 
 @dataclass(frozen=True)
 class CaseChoice:
-    """Unexpected cells that do not fail the run; are passes included?"""
+    """Unexpected cells that do not fail the run, skips that do; are passes included?"""
 
     tolerated: Mapping[str, str]
+    regressed_skips: Mapping[str, str]
     is_complete: bool
 
 
@@ -64,7 +65,7 @@ def _suites(view: ReportView) -> Iterator[Element]:
     for shortfall in view.shortfalls:
         lacking.setdefault(shortfall.name.partition("/")[0], []).append(shortfall)
     parts = sum(len(cell.subresults) for cell in view.cells)
-    choice = CaseChoice(dict(_tolerated(view)), len(view.cells) + parts <= MAX_CASES)
+    choice = CaseChoice(dict(_tolerated(view)), dict(_regressed_skips(view)), len(view.cells) + parts <= MAX_CASES)
     for group in view.groups:
         cells = (cell for row in group.rows for cell in row.cells if cell)
         yield _suite(group.spec, cells, view, choice, lacking.pop(group.spec, ()))
@@ -88,7 +89,7 @@ def _suite(
     total_s, left_out = 0.0, 0
     for cell in cells:
         total_s += cell.wall_s
-        case = _case(cell, view.past.histories.get(cell.id), choice.tolerated.get(cell.id, ""))
+        case = _case(cell, view.past.histories.get(cell.id), choice)
         if view.complete or len(case):
             _add_console(case, cell)
         suite.append(case)
@@ -123,11 +124,13 @@ def _count(suite: Element) -> None:
     suite.attrib |= dict(zip(COUNTED, map(str, [len(cases), *ends]), strict=True))
 
 
-def _case(cell: CellView, history: CellHistory | None, tolerated: str) -> Element:
+def _case(cell: CellView, history: CellHistory | None, choice: CaseChoice) -> Element:
     class_name = _class_name(cell.spec, cell.target)
     case = Element("testcase", classname=class_name, name=cell.id, time=f"{cell.wall_s:.3f}")
-    if tolerated:
-        _end(case, "skipped", cell.verdict, tolerated, "")
+    if cell.id in choice.tolerated:
+        _end(case, "skipped", cell.verdict, choice.tolerated[cell.id], "")
+    elif cell.id in choice.regressed_skips:
+        _end(case, "failure", "skip", choice.regressed_skips[cell.id], _body(cell))
     elif cell.state == "unexpected" and cell.verdict in {Verdict.PASS, Verdict.USER_PASS}:
         words = f"passed, expected a failure: {cell.expect}"
         _end(case, "failure", "unexpected-pass", words, _body(cell))
@@ -155,6 +158,15 @@ def _tolerated(view: ReportView) -> Iterator[tuple[str, str]]:
         change = changes.get(cell.id)
         if change and not change.is_regression and Verdict(cell.verdict).is_guests:
             yield cell.id, f"{change.kind}, not a regression: {cell.verdict}: {cell.reason}"
+
+
+def _regressed_skips(view: ReportView) -> Iterator[tuple[str, str]]:
+    """List skips that hide a failure, with the reason."""
+    past = view.past
+    regressions = past.comparison.regressions if past.comparison and past.regressions_only else ()
+    for change in regressions:
+        if change.now == Verdict.SKIP:
+            yield change.id, f"{change.note}: {change.reason}"
 
 
 def _reruns(cell: CellView) -> Iterator[Element]:
