@@ -36,8 +36,7 @@ def run_check(args: argparse.Namespace) -> int:
     if bool(args.names) == args.all:
         raise InputError("name distributions, or give --all", f"Known: {', '.join(load_catalogues())}.")
     names = load_catalogues() if args.all else args.names
-    args.impatient = True
-    return _print_checked(args, names)
+    return _print_checked(args, names, is_impatient=True)
 
 
 def _entries(args: argparse.Namespace, catalogue: Catalogue) -> Iterator[Entry]:
@@ -48,7 +47,7 @@ def _entries(args: argparse.Namespace, catalogue: Catalogue) -> Iterator[Entry]:
             yield profile, name, kernel
 
 
-def _print_checked(args: argparse.Namespace, names: Iterable[str]) -> int:
+def _print_checked(args: argparse.Namespace, names: Iterable[str], *, is_impatient: bool = False) -> int:
     entries = [entry for name in names for entry in _entries(args, find_catalogue(name))]
     sources = options.workspace(args).sources()
     with (
@@ -57,7 +56,7 @@ def _print_checked(args: argparse.Namespace, names: Iterable[str]) -> int:
         ThreadPoolExecutor(CHECKS) as pool,
     ):
         repositories = builder.archive.repositories
-        if getattr(args, "impatient", False):
+        if is_impatient:
             repositories = repositories.impatient()
         results = list(pool.map(lambda entry: repositories.check(entry[2], entry[0].names.debian), entries))
     rows = [

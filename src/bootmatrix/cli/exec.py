@@ -89,17 +89,17 @@ def _absolute(path: Any) -> str | None:
 
 def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     """Return the job as JSON values: the fields of ExecJob."""
-    user = USER.fullmatch(getattr(args, "user", "0"))
+    user = USER.fullmatch(args.user)
     if user is None:
         raise InputError(f"--user {args.user!r} must be UID or UID:GID")
-    folder, has_tree = os.getcwd(), not getattr(args, "no_tree", False)  # noqa: PTH109
+    folder, has_tree = os.getcwd(), args.tree  # noqa: PTH109
     env = dict(_variable(text) for text in args.env)
     job: dict[str, Any] = {
         "words": words,
         "folder": folder,
-        "cwd": getattr(args, "cwd", None) or (folder if has_tree else "/"),
+        "cwd": args.cwd or (folder if has_tree else "/"),
         "tree": has_tree,
-        "get": getattr(args, "get", []),
+        "get": args.get,
         "uid": int(user[1]),
         "gid": int(user[2] or user[1]),
         "privileged": args.privileged,
@@ -143,5 +143,4 @@ SHELL = ["/bin/sh", "-c", "if [ -x /bin/bash ]; then exec /bin/bash -l; else exe
 
 def run_shell(args: argparse.Namespace) -> int:
     """Open a shell, and return its exit status."""
-    args.no_tree = not args.tree
     return run_words(args, SHELL)

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signals.handle_signals()
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(gc.freeze)  # skips the collection at exit, which takes 0.06 s
-    args = argparse.Namespace()
+    args = argparse.Namespace(git_bisect=False, is_kept=False, files=None)
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         words, args.words = _split_command(words)
@@ -96,10 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     except BaseException as error:
         status = _fault(error)
-    if getattr(args, "git_bisect", False):
+    if args.git_bisect:
         status = git_bisect_status(status)
     lost = streams.lost_output()
-    status = _without_output(lost, status) if lost and not getattr(args, "is_kept", False) else status
+    status = _without_output(lost, status) if lost and not args.is_kept else status
     if arguments is None:
         signals.leave_in_time(status)
     return status
@@ -125,11 +125,10 @@ def _check_values(words: list[str]) -> None:
 
 def _adopt_input(args: argparse.Namespace) -> None:
     """Copy input files that are the standard input or a pipe."""
-    files = getattr(args, "files", None)
-    if files:
+    if args.files:
         from bootmatrix.load.piped import adopt
 
-        args.files = [type(name)(adopt(str(name))) for name in files]
+        args.files = [type(name)(adopt(str(name))) for name in args.files]
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ def _exec(parser: ArgumentParser) -> None:
     option(parser, "--cwd FOLDER", "working folder in the guest (default: the same path as here)")
     option(parser, "--user UID[:GID]", "user and group in the guest (default: 0)", default="0")
     option(parser, "--get PATH", "copy a file or folder back", **REPEATED)
-    option(parser, "--no-tree", "do not copy the current folder into the guest")
+    option(parser, "--no-tree", "do not copy the current folder into the guest", dest="tree", action="store_false")
     option(parser, "--privileged", "give the command all capabilities")
     option(parser, "words -- COMMAND…", "the command", nargs=argparse.REMAINDER)
 
@@ -50,6 +50,7 @@ def _shell(parser: ArgumentParser) -> None:
     option(parser, "--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED)
     option(parser, "--tree", "copy the current folder into the guest")
     option(parser, "--privileged", "give the shell all capabilities")
+    parser.set_defaults(user="0", cwd=None, get=[])
 
 
 @command(
