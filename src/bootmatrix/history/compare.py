@@ -121,7 +121,7 @@ def _failed(cell: CellResult) -> bool:
 
 
 def _skipped(now: CellResult, before: CellResult | None, history: CellHistory | None) -> CellChange:
-    """Compare a skipped cell. One whose guest skips itself after a regression has not passed."""
+    """Compare a skipped cell; a guest that skips itself after a failure stays red."""
     was_red = before is not None and _failed(before) and not before.accepted
     since = history.failing_since if history and now.seconds and not was_red else None
     if since and since.standing is Standing.BAD:
