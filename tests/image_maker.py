@@ -164,7 +164,7 @@ class Pusher:
             for digest, data in made.blobs.items():
                 if digest not in made.manifests:
                     started = client.post(f"{self.url}/v2/{name}/blobs/uploads/").raise_for_status()
-                    place = httpx.URL(started.headers["Location"]).copy_merge_params({"digest": digest})
+                    place = started.url.join(started.headers["Location"]).copy_merge_params({"digest": digest})
                     octets = {"Content-Type": "application/octet-stream"}
                     client.put(place, content=data, headers=octets).raise_for_status()
             for digest, kind in made.manifests.items():

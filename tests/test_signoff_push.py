@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from bootmatrix.model import Artefact, ImageContents
 from bootmatrix.signoff.verify import STATEMENT_FILE
 from bootmatrix.source.images.referrers import INDEX, MANIFEST
-from image_maker import Made, files, make_image, make_index
+from image_maker import Made, Pusher, files, make_image, make_index
+from referrers_registry import referrers_registry
 from registry_fixtures import Running, has_registry, plain
 from samples import green_records
 from signoff_fixtures import RELEASE, Tool, signing, write_keys, written
@@ -86,6 +88,36 @@ def test_a_sign_off_is_found_by_the_image_s_digest(signing: Tool, plain: Running
         data = httpx.get(f"{plain.pusher.url}/v2/shop/blobs/{layer['digest']}").content
         assert data == (place / layer["annotations"]["org.opencontainers.image.title"]).read_bytes()
     assert len(manifest["layers"]) == len(list(place.iterdir()))
+
+
+def test_a_registry_that_lists_referrers_is_left_to_it(signing: Tool, made: Made, tmp_path: Path) -> None:
+    """Its answer names the subject, so no tag is written. Each release is an artifact of its own."""
+    digest, platform = made.digest, next(one for one in made.manifests if one != made.digest)
+    private, public = write_keys(tmp_path)
+    folder = signed(signing, platform.removeprefix("sha256:"), "--sign-key", private)
+    later = "influxdb-1.6.8"
+    signing(folder, "--release", later, "--no-pdf", "--sign-key", private)
+    with referrers_registry() as registry:
+        url, image = f"http://{registry.host}/v2/shop", f"{registry.host}/shop@{digest}"
+        assert Pusher(f"http://{registry.host}").push("shop", made) == digest
+        assert get(f"{url}/referrers/{digest}")["manifests"] == []
+        for release in (RELEASE, RELEASE, later):  # the second time changes nothing
+            signing("push", folder, "--release", release, "--image", image, "--key", public)
+        kind = "application/vnd.dsse.envelope.v1+json"
+        entries = get(f"{url}/referrers/{digest}?artifactType={quote(kind)}")["manifests"]
+        names = [entry["annotations"]["org.opencontainers.image.version"] for entry in entries]
+        assert names == [RELEASE, later]
+        assert get(f"{url}/referrers/{digest}?artifactType=application/spdx%2Bjson")["manifests"] == []
+        get(f"{url}/manifests/{digest.replace(':', '-')}", status=404)
+        for entry, release in zip(entries, names, strict=True):
+            manifest = get(f"{url}/manifests/{entry['digest']}")
+            assert (manifest["artifactType"], manifest["subject"]["digest"]) == (kind, digest)
+            taken = tmp_path / f"taken-{release}"
+            taken.mkdir()
+            for layer in manifest["layers"]:
+                name = layer["annotations"]["org.opencontainers.image.title"]
+                (taken / name).write_bytes(httpx.get(f"{url}/blobs/{layer['digest']}").content)
+            assert "unchanged; signed by" in signing("verify", taken / "report.html", "--key", public)
 
 
 def test_only_a_valid_sign_off_of_this_image_is_pushed(
