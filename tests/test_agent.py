@@ -25,7 +25,7 @@ from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.commands import channel_of, connection, run_command
 from bootmatrix.guest.forward import forwarded
 from bootmatrix.guest.frames import EXIT, HELLO, VERSION, ExitKind, Frame, FrameType, StreamNumber, greeting_token
-from bootmatrix.guest.outbound import TreeLimits, tree_records
+from bootmatrix.guest.outbound import TreeLimits, check_tree, tree_records
 from bootmatrix.guest.records import PARTIAL
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
 from bootmatrix.guest.wire import SocketWire
@@ -271,6 +271,19 @@ def test_what_cannot_be_written_there(program: Path, tmp_path: Path) -> None:
             await commands.put(client, tmp_path / "pipe", str(tmp_path / "there"))
 
     with_agent(program, work)
+
+
+def test_a_tree_that_is_too_large_is_told_with_its_largest_part(tmp_path: Path) -> None:
+    for name, count, size in (("many", 5, 0), ("large", 2, 1 << 20), ("plain", 1, 1)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / str(number)).write_bytes(bytes(size))
+    check_tree(tmp_path, TreeLimits())
+    for limits, words in ((TreeLimits(files=10), "10 files"), (TreeLimits(bytes=1 << 20), "1 MiB")):
+        with pytest.raises(InputError) as caught:
+            check_tree(tmp_path, limits)
+        part = "many" if "files" in words else "large"
+        assert caught.value.message == f"{tmp_path}: more than {words} to copy into the guest, most of them in {part}"
 
 
 def test_a_file_that_cannot_be_read_is_named_before_anything_is_sent() -> None:

@@ -48,6 +48,8 @@ def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
     settings = _settings(args)
     folder = kept_client.guests_folder() / kept_client.key_of(settings)
     end = kept_client.connect(folder)
+    if end is None:
+        _check_files(job)
     if end is None and args.keep_alive:
         end = kept_client.connect(_start(args, folder.name, settings))
     if end is None:
@@ -55,6 +57,13 @@ def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
 
         return run_here(args, settings, job, _raw_terminal)
     return _run_in(end, job)
+
+
+def _check_files(job: Mapping[str, Any]) -> None:
+    """Refuse files that cannot be copied before a guest is started for them."""
+    from bootmatrix.workspace.exec_job import ExecJob, check_files
+
+    check_files(ExecJob.from_json(job))
 
 
 def _run_in(end: socket, job: Mapping[str, Any]) -> int:

@@ -3,7 +3,9 @@
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,19 +35,30 @@ class TreeLimits:
 
     def __post_init__(self) -> None:
         self._most = self.files, self.bytes
+        self._files: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
 
     def notes(self) -> list[str]:
         """Return a note on what is left out, if anything is."""
         names = ", ".join(self.skipped[:MAX_NAMED]) + (" and more" if len(self.skipped) > MAX_NAMED else "")
         return [f"not copied into the guest, as they are not files: {names}"] if names else []
 
-    def take(self, path: str, size: int) -> None:
-        """Count a file. Raises InputError if it is beyond a limit."""
+    def take(self, top: str, below: str, size: int) -> None:
+        """Count a file `below` a folder. Raises InputError if it is beyond a limit."""
         self.files -= 1
         self.bytes -= size
+        part = below.partition("/")[0]
+        self._files[part] += 1
+        self._bytes[part] += size
         if self.files < 0 or self.bytes < 0:
-            lack = f"{self._most[0]} files" if self.files < 0 else f"{self._most[1] >> 20} MiB"
-            raise InputError(f"{path}: more than {lack} to copy into the guest", self.hint)
+            lack, counts = (
+                (f"{self._most[0]} files", self._files)
+                if self.files < 0
+                else (f"{self._most[1] >> 20} MiB", self._bytes)
+            )
+            ((largest, _),) = counts.most_common(1)
+            words = f", most of them in {largest}" if largest else ""
+            raise InputError(f"{top}: more than {lack} to copy into the guest{words}", self.hint)
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,11 @@ class _Entry:
     path: str
     below: str
     status: os.stat_result
+
+    @property
+    def top(self) -> str:
+        """The path of what is copied, as given."""
+        return self.path.removesuffix(self.below).rstrip("/") or "/"
 
     @property
     def identity(self) -> tuple[int, int, int]:
@@ -73,13 +91,26 @@ def tree_records(top: Path, limits: TreeLimits, known: Known | None = None) -> I
 
     Raises InputError if it cannot be read, or is too large.
     """
-    try:
+    with _input_errors(limits):
         for entry in list(_entries(_Entry(str(top), "", top.stat()), limits, 0)):
             yield from _record(entry, known)
+    yield TreeRecord(RecordType.END).encoded()
+
+
+def check_tree(top: Path, limits: TreeLimits) -> None:
+    """Count a file or a folder's content. Raises InputError as `tree_records` does."""
+    with _input_errors(limits):
+        for _ in _entries(_Entry(str(top), "", top.stat()), limits, 0):
+            pass
+
+
+@contextmanager
+def _input_errors(limits: TreeLimits) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         text, hint = described(error)
         raise InputError(text, limits.hint or hint) from error
-    yield TreeRecord(RecordType.END).encoded()
 
 
 def _entries(entry: _Entry, limits: TreeLimits, depth: int) -> Iterator[_Entry]:
@@ -91,7 +122,7 @@ def _entries(entry: _Entry, limits: TreeLimits, depth: int) -> Iterator[_Entry]:
         return
     if depth > MAX_DEPTH:
         raise InputError(f"{entry.path}: more than {MAX_DEPTH} folders deep")
-    limits.take(entry.path, entry.status.st_size if stat.S_ISREG(mode) else 0)
+    limits.take(entry.top, entry.below, entry.status.st_size if stat.S_ISREG(mode) else 0)
     if stat.S_ISREG(mode) and not os.access(entry.path, os.R_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), entry.path)
     yield entry

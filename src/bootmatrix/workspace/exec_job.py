@@ -18,7 +18,7 @@ from bootmatrix.guest.attach import CommandStreams, Control, attach
 from bootmatrix.guest.client import CommandEnd
 from bootmatrix.guest.commands import fault_words
 from bootmatrix.guest.frames import ExitKind
-from bootmatrix.guest.outbound import Known, TreeLimits
+from bootmatrix.guest.outbound import Known, TreeLimits, check_tree
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
 from bootmatrix.source.elf import read_program
 from bootmatrix.workspace.guest import Guest
@@ -128,9 +128,20 @@ async def run_job(  # noqa: PLR0913, PLR0917
     return ExecResult(status, tuple(messages))
 
 
+def check_files(job: ExecJob) -> None:
+    """Raise InputError if a job's files cannot be copied into a guest."""
+    limits = _limits()
+    for path in _files_of(job):
+        check_tree(path, limits)
+
+
+def _limits() -> TreeLimits:
+    return TreeLimits(MAX_TREE_FILES, MAX_TREE_BYTES, TREE_HINT)
+
+
 async def _put_files(guest: Guest, job: ExecJob, files: GuestFiles) -> list[str]:
     """Copy a job's files, after those of others; return notes."""
-    limits = TreeLimits(MAX_TREE_FILES, MAX_TREE_BYTES, TREE_HINT)
+    limits = _limits()
     for path in _files_of(job):
         async with files.lock, guest.explained():
             try:
