@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,18 @@ from bootmatrix.load.data_paths import CHECKOUT, PACKAGE, arch_folders
 from bootmatrix.load.kernels import kernels_file, load_custom_kernels
 from bootmatrix.load.profile import load_profile, load_profiles
 from bootmatrix.load.registries import load_registries, registries_file
+from bootmatrix.model import Plan, Run, RunRequest
+from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.qemu import sandbox
 from bootmatrix.runs.run_store import STARTED_FILE
 from bootmatrix.workspace import kept_server
 from bootmatrix.workspace.kept_client import guests_folder
 from bootmatrix.workspace.kept_server import KeptSettings
-from bootmatrix.workspace.planned_run import load_resumable
-from samples import green_records, write_run
+from bootmatrix.workspace.planned_run import PlannedRun, check_tiers, load_resumable, resume_command
+from command_line import Tool, tool
+from samples import green_records, make_cell, write_run
 
+__all__ = ["tool"]
 FIRMWARE = "qboot.rom"
 
 
@@ -164,3 +169,31 @@ def test_no_link_in_it_shows_a_private_file(tmp_path: Path, monkeypatch: pytest.
     link.symlink_to(tmp_path / "project" / "ours")
     with pytest.raises(InputError, match="token-of-mine"):
         _load_all()
+
+
+@pytest.mark.parametrize("tier", ["user", "docker"])
+def test_a_matrix_alone_runs_nothing_on_the_hosts_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: Tool, tier: str
+) -> None:
+    (tmp_path / "a.yml").write_text('init: [bootmatrix/init]\nonboot: [{name: a, image: "@pkg:./none"}]\n')
+    (tmp_path / "a.matrix.yml").write_text(f'specs: [a.yml]\narch: [x86_64]\nkernel: ["6.1"]\ntier: [{tier}]\n')
+    refused = tool("matrix", "a.matrix.yml")
+    assert refused.returncode == 2
+    assert f"the tier {tier!r} runs programs on this host's kernel, and only a file asks for it" in refused.stderr
+    assert f"--tier {tier}, or for all runs BOOTMATRIX_TIERS={tier}." in refused.stderr
+    assert not (tmp_path / "reports").exists()
+    assert tool("matrix", "a.matrix.yml", "--tier", tier).returncode == 3, "its image is missing, which is told later"
+    monkeypatch.setenv("BOOTMATRIX_TIERS", f"hardware, {tier}")
+    assert tool("matrix", "a.matrix.yml").returncode == 3
+
+
+def test_a_saved_run_alone_runs_nothing_on_the_hosts_kernel(tmp_path: Path) -> None:
+    cell = make_cell("x86_64", "pc", "user").model_copy(update={"tier": "user"})
+    order = RunRequest(plan=Plan(cells=(cell,)))
+    before = Run(name="r", title="t", tool_version="1", started_at="2026-01-01T00:00:00+00:00", order=order)
+    config = RunConfig(SourceConfig(tmp_path), {}, {})
+    planned = PlannedRun(order.plan, config, "t", tmp_path, before=before)
+    with pytest.raises(InputError, match="only a file asks for it"):
+        check_tiers(planned)
+    check_tiers(replace(planned, tiers=("user",)))
+    assert resume_command(Path("r"), order) == "bootmatrix matrix --resume r --tier user"

@@ -41,7 +41,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--cluster needs an executor that uses other machines", "Give --executor dask with it.")
     if args.resume:
         options.check_resumed(args)
-        return run_planned(args, workspace.resume(args.resume))
+        resumed = workspace.resume(args.resume, args.tier)
+        if others := sorted(set(args.tier) - {cell.tier for cell in resumed.cells}):
+            raise InputError(
+                f"--resume: the run has no cells of the tier {others[0]!r}", "A resumed run keeps its own."
+            )
+        return run_planned(args, resumed)
     if not args.files:
         raise InputError("name a matrix, or specs", "To resume a run: --resume RUN.")
     # The machines of a cluster have QEMUs of their own.
@@ -64,7 +69,7 @@ def _rest_of_newest(workspace: Workspace, planned: PlannedRun, chosen: RunOption
         return None
     folder = planned.reports / lines[0].name
     try:
-        resumed, request = workspace.resume(folder), request_of(planned, chosen)
+        resumed, request = workspace.resume(folder, planned.tiers), request_of(planned, chosen)
         if resumed.before:
             check_unchanged(resumed.before, request)
             if resumed.before.order != request:

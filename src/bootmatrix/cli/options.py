@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OF_THE_RUN = (
     *("files", "arch", "kernel", "image", "qemu_args", "flaky", "boot", "verify_fork", "locked"),
     *("allow_empty", *FACTS, "machine", "memory", "cpus", "disk", "append", "timeout", "roots"),
-    *("tier", "fail_on_warning", "get_limit", "network"),
+    *("fail_on_warning", "get_limit", "network"),
     *("only", "shard", "budget", "rerun_failed"),
 )
 """Arguments that a resumed run takes from its start."""

@@ -1,5 +1,6 @@
 """A planned run: cells, configuration, and existing records."""
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import check_words
-from bootmatrix.model import LOCAL, Cell, Plan, Profile, Run, RunRequest, Skip, Spec
+from bootmatrix.model import LOCAL, Cell, Plan, Profile, Run, RunRequest, Skip, Spec, Tier
 from bootmatrix.model.run_config import RunConfig
 from bootmatrix.plan import verifying
 from bootmatrix.qemu.suitability import why_never
@@ -17,10 +18,17 @@ from bootmatrix.runs.run_store import LOCK_FILE, check_links, load_resumable_run
 from bootmatrix.signoff.manifest import signoffs_of
 from bootmatrix.workspace.finished import RunOptions
 
+HOST_TIERS: tuple[Tier, ...] = ("user", "docker")
+"""Tiers on this host's own kernel. A matrix or a saved run may be anybody's, and cannot choose them alone."""
+TIERS_VARIABLE = "BOOTMATRIX_TIERS"
+
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to execute; `before` is its existing part, in `name`."""
+    """A run to execute; `before` is its existing part, in `name`.
+
+    `tiers` are those that the user chose: of HOST_TIERS, no others are run.
+    """
 
     plan: Plan
     config: RunConfig
@@ -29,6 +37,7 @@ class PlannedRun:
     name: str = ""
     before: Run | None = None
     allow_empty: bool = False
+    tiers: tuple[Tier, ...] = ()
 
     def __repr__(self) -> str:
         """Name the run, and count its cells."""
@@ -141,9 +150,31 @@ def check_machines(folder: Path, order: RunRequest | None, options: RunOptions) 
     )
 
 
+def host_tiers(cells: Iterable[Cell]) -> tuple[Tier, ...]:
+    """Return the tiers of cells that run on this host's kernel."""
+    used = {cell.tier for cell in cells}
+    return tuple(tier for tier in HOST_TIERS if tier in used)
+
+
+def check_tiers(planned: PlannedRun) -> None:
+    """Refuse to run programs on this host's kernel because a file says so.
+
+    The user chooses it, by an option or the environment. Raises InputError.
+    """
+    allowed = {*planned.tiers, *os.environ.get(TIERS_VARIABLE, "").replace(",", " ").split()}
+    asked = [tier for tier in host_tiers(planned.missing.cells) if tier not in allowed]
+    if asked:
+        every = ",".join(dict.fromkeys(cell.tier for cell in planned.cells))
+        raise InputError(
+            f"{planned.title}: the tier {asked[0]!r} runs programs on this host's kernel, and only a file asks for it",
+            f"If you trust its specs and images: --tier {every}, or for all runs {TIERS_VARIABLE}={','.join(asked)}.",
+        )
+
+
 def resume_command(folder: Path, order: RunRequest | None) -> str:
     """Return the command that finishes a run on the machines on which it began."""
-    return f"bootmatrix matrix --resume {shlex.quote(str(folder))}{_machines(order) if order else ''}"
+    machines, tiers = (_machines(order), ",".join(host_tiers(order.plan.cells))) if order else ("", "")
+    return f"bootmatrix matrix --resume {shlex.quote(str(folder))}{machines}{f' --tier {tiers}' if tiers else ''}"
 
 
 def _machines(order: RunRequest) -> str:

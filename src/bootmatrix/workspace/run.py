@@ -26,7 +26,13 @@ from bootmatrix.redact import redacted
 from bootmatrix.runs.host import SpareRoom
 from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.workspace.finished import FinishedRun, RunOptions
-from bootmatrix.workspace.planned_run import PlannedRun, check_machines, check_unchanged, resume_command
+from bootmatrix.workspace.planned_run import (
+    PlannedRun,
+    check_machines,
+    check_tiers,
+    check_unchanged,
+    resume_command,
+)
 from bootmatrix.workspace.saved_run import SavedRun
 
 DISK_FULL = "disk full"
@@ -192,6 +198,7 @@ def open_run(planned: PlannedRun, options: RunOptions, observer: Observer) -> It
 
     Raises InputError if the baseline cannot be read, or what is resumed has changed since it began.
     """
+    check_tiers(planned)
     before = planned.before.baseline if planned.before else ""
     named = options.baseline or before or (LAST_GOOD if options.regressions else "")
     # Read before anything is booted: a baseline that cannot be read must not cost a run its report.

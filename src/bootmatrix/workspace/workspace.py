@@ -18,7 +18,7 @@ from bootmatrix.load.lock import load_lock
 from bootmatrix.load.matrix import SUFFIXES, kernel_names, load_matrix
 from bootmatrix.load.profile import find_machine, load_profiles
 from bootmatrix.load.spec import find_spec, spec_name
-from bootmatrix.model import ImageOverride, Lock, Matrix, Plan, Profile, Record
+from bootmatrix.model import ImageOverride, Lock, Matrix, Plan, Profile, Record, Tier
 from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.plan import check_tests, matrix_from_arguments, narrowed, plan
 from bootmatrix.progress import NullObserver, Observer
@@ -147,7 +147,7 @@ class Workspace:
         if selection.must_test:
             check_tests(cells, specs, allow_empty=allow_empty)
         config = RunConfig(self.sources(cells.images), profiles, specs, fork=_forks(cells))
-        return PlannedRun(cells, config, title, self.reports_folder, allow_empty=allow_empty)
+        return PlannedRun(cells, config, title, self.reports_folder, allow_empty=allow_empty, tiers=selection.tier)
 
     def plan_single(self, spec: str | Path, arch: str, kernel: str, selection: Selection | None = None) -> PlannedRun:
         """Plan exactly one cell.
@@ -163,8 +163,10 @@ class Workspace:
             raise InputError(f"expected one cell, found {count}", "Name one spec, --arch and --kernel.")
         return planned
 
-    def resume(self, run: str | Path) -> PlannedRun:
+    def resume(self, run: str | Path, tiers: tuple[Tier, ...] = ()) -> PlannedRun:
         """Plan what is missing of an interrupted run, by any of its names.
+
+        `tiers` on this host's kernel are run if they are among these.
 
         Raises InputError if it cannot be taken up again.
         """
@@ -186,6 +188,7 @@ class Workspace:
             name=folder.name,
             before=before,
             allow_empty=order.allow_empty,
+            tiers=tiers,
         )
 
     async def run(self, planned: PlannedRun, options: RunOptions | None = None) -> AsyncIterator[Record]:
