@@ -48,7 +48,7 @@ def _job(folder: Path, name: str) -> tuple[float, float]:
         "BOOTMATRIX_CACHE": str(folder / "cache"),
         "BOOTMATRIX_CACHE_MAX": "1536M",
         "BOOTMATRIX_FILES": "influxdb",
-        "BOOTMATRIX_ARCH": ARCHS,
+        "BOOTMATRIX_ARCHITECTURES": ARCHS,
     }
     ci = folder / "bootmatrix/ci"
     started = time.monotonic()
