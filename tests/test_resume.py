@@ -25,6 +25,7 @@ from bootmatrix.store import Store
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.planned_run import check_machines
 from kills import Setting, adopting, moments, try_kill, verdicts, wait_for_children
+from packages import Deb, entry
 from samples import green_records, make_cell, write_run
 from stage import BOOTMATRIX, Stage, set_up
 from test_boot_guest import wait_until_gone
@@ -131,20 +132,21 @@ def test_a_changed_spec_is_refused(stage: Stage, killed: Path) -> None:
     assert not (killed / RUN_FILE).exists()
 
 
-def changes(file: Path, cache: Path) -> Callable[[], set[str]]:
-    """What of a spec's inputs is another than now, each time that it is asked."""
+def inputs(file: Path, cache: Path, arch: str = "x86_64") -> dict[str, str]:
+    """Digests of the inputs of a spec's cell."""
     profiles, spec = load_profiles([CHECKOUT / "arch"]), load_spec(file)
     kernel = {"kernel": "own"} if spec.own else {}
-    cell = make_cell("x86_64").model_copy(update={"spec": spec.path, "machine": "q35", **kernel})
+    machine = profiles[arch].default_machine()
+    cell = make_cell(arch).model_copy(update={"spec": spec.path, "machine": machine, **kernel})
     store = Store(cache)
     archive = open_archive(store, offline=True, lock=None, address=None, progress=NullObserver())
-    builder = Builder(store, archive)
+    return digests([cell], {spec.path: spec}, profiles, Builder(store, archive))
 
-    def taken() -> dict[str, str]:
-        return digests([cell], {spec.path: spec}, profiles, builder)
 
-    before = taken()
-    return lambda: {name for name, digest in taken().items() if digest != before.get(name)}
+def changes(file: Path, cache: Path) -> Callable[[], set[str]]:
+    """What of a spec's inputs is another than now, each time that it is asked."""
+    before = inputs(file, cache)
+    return lambda: {name for name, digest in inputs(file, cache).items() if digest != before.get(name)}
 
 
 def test_files_of_a_guest_of_ones_own_count_as_its_spec(tmp_path: Path) -> None:
@@ -170,6 +172,40 @@ def test_a_changed_file_beside_a_dockerfile_counts(tmp_path: Path) -> None:
     assert changed() == set()
     (package / "file").write_text("two")
     assert changed() == {f"{path}: @pkg:./pkg"}
+
+
+def test_inputs_of_two_architectures_differ_only_in_what_was_changed(tmp_path: Path) -> None:
+    """Shards of different architectures are merged: a note on a change must mean one."""
+    image = tmp_path / "images/mine"
+    image.mkdir(parents=True)
+    (image / "build.yml").write_text(
+        "files: [{path: a, source: common}, {path: b, source: '{arch}/own'}]\ndebs: ['d_{debian_arch}.deb', all.deb]\n"
+    )
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
+    for arch, debian in names.items():
+        (image / arch).mkdir()
+        (image / arch / "own").write_text(arch)
+        (image / f"d_{debian}.deb").write_bytes(Deb("d", arch=debian).of(entry("usr/a", b"")))
+    spec = tmp_path / "s.yml"
+    spec.write_text("init: ['@pkg:./images/mine']\n")
+
+    def taken() -> dict[str, dict[str, str]]:
+        (image / "common").write_text(text)
+        (image / "all.deb").write_bytes(Deb("all", text, "all").of(entry("usr/b", b"")))
+        return {arch: inputs(spec, tmp_path / "store", arch) for arch in names}
+
+    text = "1"
+    first = taken()
+    shared = first["x86_64"].keys() & first["aarch64"].keys()
+    assert shared == {str(path) for path in (spec, image / "build.yml", image / "common", image / "all.deb")}
+    assert all(first["x86_64"][name] == first["aarch64"][name] for name in shared)
+    assert str(image / "x86_64/own") in first["x86_64"] and str(image / "d_arm64.deb") in first["aarch64"]
+    text = "2"
+    second = taken()
+    changed = {name for name in shared if first["x86_64"][name] != second["aarch64"][name]}
+    assert changed == {str(image / "common"), str(image / "all.deb")}
+    (image / "aarch64/own").unlink()
+    assert taken()["aarch64"].keys() - second["aarch64"].keys() == {f"{image / 'build.yml'} for aarch64"}
 
 
 def test_a_changed_profile_is_refused(stage: Stage, killed: Path) -> None:

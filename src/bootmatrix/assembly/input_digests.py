@@ -7,9 +7,10 @@ from pathlib import Path
 from bootmatrix.assembly.extra_qemu_args import drive_files
 from bootmatrix.assembly.image.builder import MAX_BASES, Builder
 from bootmatrix.assembly.image.packages import local_debs
-from bootmatrix.assembly.image.recipe import for_architecture, read_sources, source_digest
+from bootmatrix.assembly.image.recipe import for_architecture, placeholders, read_sources, source_digest
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
+from bootmatrix.assembly.user_files import filled
 from bootmatrix.assembly.userland import references
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.piped import kept
@@ -79,18 +80,28 @@ def _images(
             return
         recipe_path = Path(source.path)
         recipe = builder.load_recipe(recipe_path)
-        sources = [_recipe_sources(for_architecture(recipe, profile), recipe_path) for profile in profiles]
     except BootmatrixError as error:
         yield f"{path}: {redacted_reference(reference)}", _of(error.message)
         return
-    debs = [_debs(profile, recipe_path, builder) for profile in profiles] if recipe.debs else []
-    yield str(recipe_path), _of("\n".join([sha256_of(recipe_path), *dict.fromkeys(sources), *debs]))
+    yield str(recipe_path), sha256_of(recipe_path)
+    for profile in profiles:
+        yield from _recipe_files(recipe, recipe_path, profile)
     if recipe.base and depth < MAX_BASES:
         yield from _images(recipe.base, recipe_path, profiles, builder, depth + 1)
 
 
-def _recipe_sources(recipe: ImageRecipe, recipe_path: Path) -> str:
-    return "\n".join(source_digest(entries) for entries in read_sources(recipe, recipe_path).values())
+def _recipe_files(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> Iterator[tuple[str, str]]:
+    """Digest the files that a recipe adds for an architecture, by path or pattern.
+
+    Runs of different architectures can be compared: a name means the same in both.
+    """
+    try:
+        for name, entries in read_sources(for_architecture(recipe, profile), recipe_path).items():
+            yield str(recipe_path.parent / name), source_digest(entries)
+        for pattern, deb in zip(recipe.debs, local_debs(recipe, recipe_path, profile), strict=True):
+            yield str(recipe_path.parent / filled(pattern, placeholders(profile))), deb.sha256
+    except BootmatrixError as error:
+        yield f"{recipe_path} for {profile.name}", _of(error.message)
 
 
 def _file(source: ImageSource) -> str:
@@ -108,13 +119,6 @@ def _digest(path: Path) -> str:
         return str(path.readlink()) if path.is_symlink() else sha256_of(path)
     except OSError as error:
         return str(error.strerror)
-
-
-def _debs(profile: Profile, recipe_path: Path, builder: Builder) -> str:
-    try:
-        return " ".join(deb.sha256 for deb in local_debs(builder.load_recipe(recipe_path), recipe_path, profile))
-    except BootmatrixError as error:
-        return error.message
 
 
 def _of(text: str) -> str:
