@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,13 +21,17 @@ PER_PAGE = 2
 
 @dataclass
 class Forge:
-    """Requests received, and objects kept. `faults`: part of a path, status and headers of the next answers."""
+    """Requests received, and objects kept. `faults`: part of a path, status and headers of the next answers.
+
+    `odd`: method, part of a path, and what answers the next such request; None keeps its value, and closes.
+    """
 
     address: str = ""
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     comments: list[dict[str, Any]] = field(default_factory=list)
     issues: list[dict[str, Any]] = field(default_factory=list)
     faults: list[tuple[str, int, dict[str, str]]] = field(default_factory=list)
+    odd: list[tuple[str, str, Callable[[Handler], None] | None]] = field(default_factory=list)
 
     def sent(self, method: str, end: str) -> list[Any]:
         return [value for verb, path, value in self.requests if verb == method and path.endswith(end)]
@@ -50,6 +55,13 @@ class Handler(BaseHTTPRequestHandler):
             self.forge.faults.remove(fault)
             is_list = fault[1] == 200 and "Link" in fault[2]
             return self.reply(fault[1], [] if is_list else {"message": "no, not so"}, fault[2])
+        odd = next((entry for entry in self.forge.odd if entry[0] == self.command and entry[1] in path), None)
+        if odd:
+            self.forge.odd.remove(odd)
+            self.close_connection = True
+            if odd[2]:
+                return odd[2](self)
+            self.wfile = io.BytesIO()  # kept, and nothing is heard of it
         if not is_ours:
             return self.reply(401, {"message": "Bad credentials"})
         if path.endswith("/user"):

@@ -250,14 +250,27 @@ def test_words_of_guests_are_code_and_cannot_forge_a_mark(tool: Tool, tmp_path: 
     assert f"`` {reason} ``" in forge.comments[0]["body"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("GITHUB_TOKEN", "t\u00f6ken"), ("GITHUB_API_URL", "http://[::1")])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("GITHUB_TOKEN", "t\u00f6ken", "GITHUB_TOKEN is invalid"),
+        ("GITHUB_TOKEN", "secret\n", "GITHUB_TOKEN is invalid"),
+        ("GITHUB_API_URL", "http://[::1", "the address of the API or of a proxy is invalid"),
+        ("GITHUB_API_URL", "ftp://forge.example", "the address of the API or of a proxy is invalid"),
+        ("HTTPS_PROXY", "nosuch://proxy.example", "the address of the API or of a proxy is invalid"),
+        ("SSL_CERT_FILE", "/nosuch/file", "SSL_CERT_FILE"),
+        ("GITHUB_SHA", "../../user", "GITHUB_SHA '../../user': expected the id of a commit"),
+        ("GITHUB_REPOSITORY", "me", "GITHUB_REPOSITORY 'me': expected OWNER/NAME"),
+    ],
+)
 def test_settings_that_cannot_be_sent_are_bad_input(
-    tool: Tool, tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    tool: Tool, tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
+    monkeypatch.delenv("GITHUB_EVENT_PATH")
     monkeypatch.setenv(name, value)
     done = tool("announce", made(tmp_path, 1, P), "--github-status")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "the address of the API or the token is invalid" in done.stderr and value not in done.stderr
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith(message) and (name != "GITHUB_TOKEN" or value not in done.stderr)
 
 
 def test_missing_settings_are_bad_input(tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from bootmatrix.cli.options import commit_under_test
 from bootmatrix.cli.output import complain, say
 from bootmatrix.errors import InputError, NetworkError
 from bootmatrix.forge import github, gitlab
-from bootmatrix.forge.api import ForgeApi
+from bootmatrix.forge.api import ForgeApi, in_time
 from bootmatrix.forge.notify import VARIABLE, job_page
 from bootmatrix.history.lookup import past_against
 from bootmatrix.history.reference import find_run, reports_folder
@@ -34,10 +34,9 @@ def run(args: argparse.Namespace) -> int:
     if not (chosen or args.notify or VARIABLE in os.environ or vars(args).get("notify_variables")):
         raise InputError("nobody is to be told", "Give --github-status, --gitlab-comment, --notify or others.")
     tell_run(services, saved, place.folder, past, args.link)
-    for api, tellers in chosen:
+    for api, teller in chosen:
         with api:
-            for teller in tellers:
-                _tell(api, teller)
+            _tell(api, teller)
     return EXPECTED
 
 
@@ -53,17 +52,17 @@ def _check_commit(context: ReportContext) -> None:
 
 def _tell(api: ForgeApi, teller: Teller) -> None:
     try:
-        say(teller(api))
+        say(in_time(api, teller))
     except NetworkError as error:
         complain(f"bootmatrix: not announced: {error.message}")
 
 
-def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[ForgeApi, list[Teller]]]:
+def _chosen(args: argparse.Namespace, context: ReportContext) -> Iterator[tuple[ForgeApi, Teller]]:
     for name, forge in (("github", github), ("gitlab", gitlab)):
         kinds = [kind for kind in ("status", "comment", "issues") if vars(args)[f"{name}_{kind}"]]
         if kinds:
             _check_commit(context)
             place = forge.place_of(os.environ, args.link)
             place = replace(place, link=place.link or job_page(os.environ))
-            tellers = [getattr(forge, f"tell_{kind}") for kind in kinds]
-            yield forge.open_api(place), [partial(teller, place=place, context=context) for teller in tellers]
+        for kind in kinds:
+            yield forge.open_api(place), partial(getattr(forge, f"tell_{kind}"), place=place, context=context)

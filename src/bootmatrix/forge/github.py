@@ -1,8 +1,9 @@
 """GitHub: status or check run, one comment, an issue per failing cell."""
 
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.forge import issues
-from bootmatrix.forge.api import ForgeApi, ForgePlace, RefusedError
+from bootmatrix.forge.api import ForgeApi, ForgePlace, RefusedError, check_commit, check_token
 from bootmatrix.forge.message import comment, headline, mark
-from bootmatrix.model import Record
 from bootmatrix.report.context import ReportContext
+from bootmatrix.report.forms.github import failed_line
+from bootmatrix.report.sanitize import one_line
 
 MAX_ANNOTATIONS = 50
 """Annotations of a check run in one request."""
+MAX_TITLE = 255
+"""Characters of an annotation's title."""
 WRITERS = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
 """Values of `author_association` of people who belong to the project."""
 
@@ -31,7 +35,7 @@ def open_api(place: ForgePlace) -> ForgeApi:
         "Accept": "application/vnd.github+json",
         "X-GitHub-Api-Version": "2022-11-28",
     }
-    return ForgeApi(f"{place.api}/repos/{place.project}/", headers)
+    return ForgeApi(f"{place.api}/repos/{place.project}/", place.token, headers)
 
 
 def place_of(environment: Mapping[str, str], link: str = "") -> ForgePlace:
@@ -44,16 +48,19 @@ def place_of(environment: Mapping[str, str], link: str = "") -> ForgePlace:
         raise InputError(f"GITHUB_REPOSITORY {repository[:80]!r}: expected OWNER/NAME")
     event = _event(environment.get("GITHUB_EVENT_PATH", ""))
     number, head = _pull_request(event)
-    run = f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}/actions/runs/"
+    run = f"{environment.get('GITHUB_SERVER_URL') or 'https://github.com'}/{repository}/actions/runs/"
     run_id = environment.get("GITHUB_RUN_ID", "")
     return ForgePlace(
-        api=environment.get("GITHUB_API_URL", "https://api.github.com"),
-        token=environment["GITHUB_TOKEN"],
+        api=(environment.get("GITHUB_API_URL") or "https://api.github.com").rstrip("/"),
+        token=check_token("GITHUB_TOKEN", environment["GITHUB_TOKEN"]),
         project=repository,
-        commit=head or environment["GITHUB_SHA"],  # GITHUB_SHA of a pull request is of a merge that nobody sees
+        commit=check_commit(
+            "GITHUB_SHA", head or environment["GITHUB_SHA"]
+        ),  # GITHUB_SHA of a pull request is of a merge that nobody sees
         request=number,
         link=link or (run + run_id if run_id else ""),
         is_main=not number and _is_default(event, environment.get("GITHUB_REF", "")),
+        root=environment.get("GITHUB_WORKSPACE") or ".",
     )
 
 
@@ -87,38 +94,49 @@ def tell_status(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str
     """
     name = f"bootmatrix/{context.run.title}"[:100]
     try:
-        api.send("POST", "check-runs", _check_run(name, place, context))
+        api.write("POST", "check-runs", _check_run(name, place, context))
     except RefusedError as error:
         if error.status not in {401, 403, 404, 422}:
             raise
         state = "success" if context.run.is_good else "failure"
         value = {"state": state, "context": name, "description": headline(context), "target_url": place.link or None}
-        api.send("POST", f"statuses/{place.commit}", value)
+        api.write("POST", f"statuses/{place.commit}", value)
         return "commit status"
     return "check run"
 
 
 def _check_run(name: str, place: ForgePlace, context: ReportContext) -> dict[str, Any]:
-    wrong = [cell.record for cell in context.view.attention]
     output = {
         "title": headline(context),
-        "summary": comment(context, place.link)[:60_000],
-        "annotations": [_annotation(record) for record in wrong[:MAX_ANNOTATIONS]],
+        "summary": comment(context, place.link),
+        "annotations": list(_annotations(place, context))[:MAX_ANNOTATIONS],
     }
     conclusion = "success" if context.run.is_good else "failure"
     value = {"name": name, "head_sha": place.commit, "status": "completed", "conclusion": conclusion, "output": output}
     return value | ({"details_url": place.link} if place.link else {})
 
 
-def _annotation(record: Record) -> dict[str, Any]:
-    return {
-        "path": record.cell.spec,
-        "start_line": 1,
-        "end_line": 1,
-        "annotation_level": "failure",
-        "title": f"{record.verdict}: {record.cell.id}",
-        "message": record.judgement.reason[:1000] or str(record.verdict),
-    }
+def _annotations(place: ForgePlace, context: ReportContext) -> Iterator[dict[str, Any]]:
+    """Yield annotations of cells whose specs are files of the project."""
+    for cell in context.view.attention:
+        path = _in_project(cell.record.cell.spec, place.root)
+        if not path:
+            continue
+        line = failed_line(cell)
+        yield {
+            "path": path,
+            "start_line": line,
+            "end_line": line,
+            "annotation_level": "failure",
+            "title": one_line(f"{cell.verdict}: {cell.id}", MAX_TITLE),
+            "message": one_line(cell.reason, 1000) or cell.verdict,
+        }
+
+
+def _in_project(spec: str, root: str) -> str:
+    """Return a spec's path in the project; empty for one that is elsewhere."""
+    path = os.path.relpath(os.path.realpath(spec), os.path.realpath(root))
+    return "" if path.startswith("..") else path
 
 
 def tell_comment(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str:
@@ -129,13 +147,21 @@ def tell_comment(api: ForgeApi, place: ForgePlace, context: ReportContext) -> st
     if not place.request:
         return "no pull request: no comment"
     body = {"body": comment(context, place.link)}
+    number = _own_comment(api, place, context)
+    if number is not None:
+        api.write("PATCH", f"issues/comments/{number}", body)
+        return "comment updated"
+    path = f"issues/{place.request}/comments"
+    api.write("POST", path, body, lambda: _own_comment(api, place, context) is not None)
+    return "comment created"
+
+
+def _own_comment(api: ForgeApi, place: ForgePlace, context: ReportContext) -> int | None:
     own = mark(context.view.title)
     for entry in api.pages(f"issues/{place.request}/comments?per_page=100", "id"):
         if _is_trusted(entry) and str(entry.get("body", "")).startswith(own):
-            api.send("PATCH", f"issues/comments/{entry['id']}", body)
-            return "comment updated"
-    api.send("POST", f"issues/{place.request}/comments", body)
-    return "comment created"
+            return int(entry["id"])
+    return None
 
 
 def _is_trusted(entry: dict[str, Any]) -> bool:
@@ -165,11 +191,11 @@ class _GithubIssues:
             if _is_trusted(entry):
                 yield str(entry.get("body") or ""), entry["number"]
 
-    def open(self, title: str, text: str) -> None:
-        self.api.send("POST", "issues", {"title": title, "body": text, "labels": [issues.LABEL]})
+    def open(self, title: str, text: str, is_done: Callable[[], bool]) -> None:
+        self.api.write("POST", "issues", {"title": title, "body": text, "labels": [issues.LABEL]}, is_done)
 
     def update(self, number: int, title: str, text: str) -> None:
-        self.api.send("PATCH", f"issues/{number}", {"title": title, "body": text})
+        self.api.write("PATCH", f"issues/{number}", {"title": title, "body": text})
 
     def close(self, number: int) -> None:
-        self.api.send("PATCH", f"issues/{number}", {"state": "closed", "state_reason": "completed"})
+        self.api.write("PATCH", f"issues/{number}", {"state": "closed", "state_reason": "completed"})

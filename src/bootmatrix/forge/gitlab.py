@@ -1,12 +1,13 @@
 """GitLab: commit status, one note, an issue for each failing cell."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bootmatrix.errors import InputError
 from bootmatrix.forge import issues
-from bootmatrix.forge.api import ForgeApi, ForgePlace
+from bootmatrix.forge.api import ForgeApi, ForgePlace, check_commit, check_token
 from bootmatrix.forge.message import comment, headline, mark
 from bootmatrix.report.context import ReportContext
 
@@ -18,7 +19,7 @@ HINT = (
 
 def open_api(place: ForgePlace) -> ForgeApi:
     """Open the API of a place."""
-    return ForgeApi(f"{place.api}/projects/{place.project}/", {"PRIVATE-TOKEN": place.token})
+    return ForgeApi(f"{place.api}/projects/{place.project}/", place.token, {"PRIVATE-TOKEN": place.token})
 
 
 def place_of(environment: Mapping[str, str], link: str = "") -> ForgePlace:
@@ -31,14 +32,14 @@ def place_of(environment: Mapping[str, str], link: str = "") -> ForgePlace:
             raise InputError(f"{name} is not set", HINT)
     numbers = {name: environment.get(name, "") or "0" for name in ("CI_PROJECT_ID", "CI_MERGE_REQUEST_IID")}
     for name, value in numbers.items():
-        if not value.isdecimal():
+        if not re.fullmatch("[0-9]{1,18}", value):
             raise InputError(f"{name} {value[:40]!r}: expected a number")
     default, request = environment.get("CI_DEFAULT_BRANCH", ""), int(numbers["CI_MERGE_REQUEST_IID"])
     return ForgePlace(
-        api=environment["CI_API_V4_URL"],
-        token=environment["GITLAB_TOKEN"],
+        api=environment["CI_API_V4_URL"].rstrip("/"),
+        token=check_token("GITLAB_TOKEN", environment["GITLAB_TOKEN"]),
         project=numbers["CI_PROJECT_ID"],
-        commit=environment["CI_COMMIT_SHA"],
+        commit=check_commit("CI_COMMIT_SHA", environment["CI_COMMIT_SHA"]),
         request=request,
         link=link or environment.get("CI_PIPELINE_URL", ""),
         is_main=not request and (not default or environment.get("CI_COMMIT_BRANCH", "") == default),
@@ -52,7 +53,7 @@ def tell_status(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str
         "name": f"bootmatrix/{context.run.title}"[:100],
         "description": headline(context),
     }
-    api.send("POST", f"statuses/{place.commit}", value | ({"target_url": place.link} if place.link else {}))
+    api.write("POST", f"statuses/{place.commit}", value | ({"target_url": place.link} if place.link else {}))
     return "commit status"
 
 
@@ -63,20 +64,30 @@ def tell_comment(api: ForgeApi, place: ForgePlace, context: ReportContext) -> st
     """
     if not place.request:
         return "no merge request: no comment"
-    notes = f"merge_requests/{place.request}/notes"
-    body = {"body": comment(context, place.link)}
-    own, user = mark(context.view.title), _own_user(api, place)
-    for entry in api.pages(f"{notes}?per_page=100", "id"):
-        if _is_own(entry, user) and str(entry.get("body", "")).startswith(own):
-            api.send("PUT", f"{notes}/{entry['id']}", body)
-            return "comment updated"
-    api.send("POST", notes, body)
+    notes, body, user = (
+        f"merge_requests/{place.request}/notes",
+        {"body": comment(context, place.link)},
+        _own_user(api, place),
+    )
+
+    def number() -> int | None:
+        own = mark(context.view.title)
+        for entry in api.pages(f"{notes}?per_page=100", "id"):
+            if _is_own(entry, user) and str(entry.get("body", "")).startswith(own):
+                return int(entry["id"])
+        return None
+
+    known = number()
+    if known is not None:
+        api.write("PUT", f"{notes}/{known}", body)
+        return "comment updated"
+    api.write("POST", notes, body, lambda: number() is not None)
     return "comment created"
 
 
 def _own_user(api: ForgeApi, place: ForgePlace) -> object:
     """Return the id of the token's user; None if unknown."""
-    user = api.send("GET", f"{place.api}/user")
+    user = api.get(f"{place.api}/user")
     return user.get("id") if isinstance(user, dict) else None
 
 
@@ -85,7 +96,8 @@ def _is_own(entry: dict[str, Any], user: object) -> bool:
 
     Anybody can copy the mark into one, and could change it again after its update.
     """
-    return user is not None and (entry.get("author") or {}).get("id") == user
+    author = entry.get("author")
+    return user is not None and isinstance(author, dict) and author.get("id") == user
 
 
 def tell_issues(api: ForgeApi, place: ForgePlace, context: ReportContext) -> str:
@@ -107,11 +119,11 @@ class _GitlabIssues:
             if _is_own(entry, user):
                 yield str(entry.get("description") or ""), entry["iid"]
 
-    def open(self, title: str, text: str) -> None:
-        self.api.send("POST", "issues", {"title": title, "description": text, "labels": issues.LABEL})
+    def open(self, title: str, text: str, is_done: Callable[[], bool]) -> None:
+        self.api.write("POST", "issues", {"title": title, "description": text, "labels": issues.LABEL}, is_done)
 
     def update(self, number: int, title: str, text: str) -> None:
-        self.api.send("PUT", f"issues/{number}", {"title": title, "description": text})
+        self.api.write("PUT", f"issues/{number}", {"title": title, "description": text})
 
     def close(self, number: int) -> None:
-        self.api.send("PUT", f"issues/{number}", {"state_event": "close"})
+        self.api.write("PUT", f"issues/{number}", {"state_event": "close"})

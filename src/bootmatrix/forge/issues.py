@@ -1,6 +1,6 @@
 """One issue for each cell that fails on the main branch: opened, updated, closed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from bootmatrix.forge.api import ForgePlace
@@ -19,8 +19,8 @@ class IssueTracker(Protocol):
     def known(self) -> Iterable[tuple[str, int]]:
         """Yield text and number of each open issue of ours."""
 
-    def open(self, title: str, text: str) -> None:
-        """Open an issue."""
+    def open(self, title: str, text: str, is_done: Callable[[], bool]) -> None:
+        """Open an issue; `is_done` tells whether one is open, if an answer was lost."""
 
     def update(self, number: int, title: str, text: str) -> None:
         """Replace title and text of an issue."""
@@ -38,9 +38,7 @@ def tell_issues(tracker: IssueTracker, place: ForgePlace, context: ReportContext
     """
     if not place.is_main:
         return "not the main branch: no issues"
-    known: dict[str, int] = {}
-    for text, number in tracker.known():
-        known.setdefault(text.partition("\n")[0].rstrip("\r"), number)
+    known = _known(tracker)
     counts = dict.fromkeys(("opened", "updated", "closed", "not opened"), 0)
     for record in context.records:
         done = _tell(tracker, record, known.get(mark(record.cell.id)), place.link, counts["opened"] < MAX_ISSUES)
@@ -49,6 +47,14 @@ def tell_issues(tracker: IssueTracker, place: ForgePlace, context: ReportContext
     left_out = counts.pop("not opened")
     words = ", ".join(f"{number} {name}" for name, number in counts.items())
     return f"issues: {words}" + (f", {left_out} more not opened" if left_out else "")
+
+
+def _known(tracker: IssueTracker) -> dict[str, int]:
+    """Return the numbers of our open issues, by their marks."""
+    known: dict[str, int] = {}
+    for text, number in tracker.known():
+        known.setdefault(text.partition("\n")[0].rstrip("\r"), number)
+    return known
 
 
 def _tell(tracker: IssueTracker, record: Record, number: int | None, link: str, may_open: bool) -> str:
@@ -65,5 +71,5 @@ def _tell(tracker: IssueTracker, record: Record, number: int | None, link: str, 
         return "updated"
     if not may_open:
         return "not opened"
-    tracker.open(*issue(record, link))
+    tracker.open(*issue(record, link), lambda: mark(record.cell.id) in _known(tracker))
     return "opened"

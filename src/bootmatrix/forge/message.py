@@ -11,6 +11,10 @@ from bootmatrix.report.sanitize import one_line
 MAX_ROWS = 40
 MAX_STATUS = 140
 """Characters of a commit status's description on GitHub."""
+MAX_TITLE = 250
+"""Characters of an issue's title, below what GitHub and GitLab take."""
+MAX_TEXT = 60_000
+"""Characters of a comment, which GitHub refuses beyond 65,536."""
 MARK = "<!-- bootmatrix: {name} -->"
 """Marks the comment or issue to update; a forge does not show it."""
 
@@ -36,7 +40,18 @@ def comment(context: ReportContext, link: str) -> str:
     if not comparison:
         lines += _records(context)
     lines += [f"- {code(short.name)}: {short.reason}" for short in view.shortfalls[:MAX_ROWS]]
-    return "\n".join([*lines, *([f"\n[Report]({link})"] if link else [])]) + "\n"
+    return "\n".join([*_bounded(lines), *([f"\n[Report]({link})"] if link else [])]) + "\n"
+
+
+def _bounded(lines: list[str]) -> Iterator[str]:
+    """Yield the lines that a forge takes, and how many are left out."""
+    size = 0
+    for number, line in enumerate(lines):
+        size += len(line) + 1
+        if size > MAX_TEXT:
+            yield f"- and {len(lines) - number} more lines"
+            return
+        yield line
 
 
 def _changes(title: str, changes: list[CellChange]) -> Iterator[str]:
@@ -63,4 +78,6 @@ def issue(record: Record, link: str) -> tuple[str, str]:
     """Return title and text of the issue of a cell that fails."""
     cell = record.cell.id
     text = [mark(cell), f"{code(cell)} has the verdict **{record.verdict}**:", "", code(record.judgement.reason)]
-    return f"{cell}: {record.verdict}", "\n".join([*text, *([f"\n[Report]({link})"] if link else [])]) + "\n"
+    return one_line(f"{cell}: {record.verdict}", MAX_TITLE), "\n".join(
+        [*text, *([f"\n[Report]({link})"] if link else [])]
+    ) + "\n"

@@ -27,10 +27,14 @@ def render(context: ReportContext) -> bytes:
 
 
 def _annotation(cell: CellView) -> str:
-    spec = cell.record.cell.spec
-    place = {"file": spec, "line": str(_line(Path(spec), tuple(_names(cell)))), "title": f"{cell.verdict}: {cell.id}"}
+    place = {"file": cell.record.cell.spec, "line": str(failed_line(cell)), "title": f"{cell.verdict}: {cell.id}"}
     is_surprise = cell.verdict == "pass"
     return _command("error", f"passed, expected a failure: {cell.expect}" if is_surprise else cell.reason, place)
+
+
+def failed_line(cell: CellView) -> int:
+    """Return the line of a cell's spec with its first failed container, or 1."""
+    return _line(Path(cell.record.cell.spec), tuple(_names(cell)))
 
 
 def _names(cell: CellView) -> Iterator[str]:
