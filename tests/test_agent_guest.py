@@ -13,7 +13,7 @@ from bootmatrix.model.cell import Network
 from bootmatrix.workspace.selection import Selection
 
 pytestmark = pytest.mark.boots
-LIMIT_S = 300
+LIMIT_S, BOARD_LIMIT_S = 300, 1200
 
 
 async def use(guest: bootmatrix.Guest, folder: Path) -> None:
@@ -60,13 +60,18 @@ async def die(guest: bootmatrix.Guest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "network"), [("x86_64", "guest"), pytest.param("s390x", None, marks=pytest.mark.long)]
+    ("arch", "network"),
+    [
+        ("x86_64", "guest"),
+        # Raspberry Pis have no virtio: the agent's frames go over the serial console.
+        *(pytest.param(arch, None, marks=pytest.mark.long) for arch in ("s390x", "armv7/raspi2b", "aarch64/raspi3b")),
+    ],
 )
 def test_a_guest(arch: str, network: Network | None, tmp_path: Path) -> None:
     """With a network there are a DHCP client and its binds, and so a view of the root for containers."""
 
     async def run() -> None:
-        with anyio.fail_after(LIMIT_S):
+        with anyio.fail_after(BOARD_LIMIT_S if "/" in arch else LIMIT_S):
             async with bootmatrix.Workspace().guest(arch=arch, selection=Selection(network=network)) as guest:
                 if network:
                     assert "dhcpcd" in (await guest.run(["cat", "/etc/resolv.conf"])).text
