@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.model import Component, ImageContents, Record, Verdict
+from bootmatrix.cli.main import main
+from bootmatrix.model import Artefact, Component, ImageContents, Record, Verdict
 from bootmatrix.model.contents import product_of
 from bootmatrix.report.writer import write_reports
 from kitchen import Kitchen
@@ -120,6 +121,35 @@ def test_versions_since_the_baseline_in_words(signing: Tool) -> None:
     signing.make(now, "--baseline", before)
     text = (now / "signoff" / "influxdb-1.6.7" / "signoff.html").read_text()
     assert "redis-server 5:7.0.15-1 → 5:7.0.16-1; libc6 unchanged" in text
+
+
+def shipped(version: str) -> list[Record]:
+    """Records of guests with an image of a registry in them, whose label has its version."""
+    image = Artefact(kind="image", name="shop:1", path="/shop", sha256=digest(version), size_bytes=1)
+    part = Component(kind="image", name="shop:1", version=version, sha256=digest(version), is_named=True)
+    contents = (ImageContents(image="shop:1", sha256=digest(version), roles=("services",), components=(part,)),)
+    return [
+        record.model_copy(
+            update={
+                "artefacts": (*record.artefacts, image),
+                "bootable": record.bootable.model_copy(update={"contents": contents}) if record.bootable else None,
+            }
+        )
+        for record in green_records()
+    ]
+
+
+def test_versions_of_an_image_in_words(signing: Tool, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a package's: a digest alone tells nobody which release came."""
+    before = write_dated(signing.reports, 1, shipped("1.7"))
+    now = signing.reports / write_dated(signing.reports, 2, shipped("1.8"))
+    signing.make(now, "--baseline", before)
+    text = (now / "signoff" / "influxdb-1.6.7" / "signoff.html").read_text()
+    assert "<b>Since the baseline:</b> shop:1 1.7 → 1.8" in text
+    assert "Changed inputs" not in text
+    assert main(["compare", now.name, before, "--reports", str(signing.reports)]) == 0
+    change = f"image shop:1: 1.7 {digest('1.7')[:12]} → 1.8 {digest('1.8')[:12]}"
+    assert change in capsys.readouterr().out
 
 
 def test_a_part_is_not_the_whole(signing: Tool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from bootmatrix.errors import InputError, OtherFormat, UnreadableRun
 from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of
 from bootmatrix.history.values import CellKey, CellResult, Input, RunLine, RunResults, RunState, Standing, UnusableRun
-from bootmatrix.model import AcceptanceRecord, Cell, Machine, Record, Run, Verdict
+from bootmatrix.model import AcceptanceRecord, Cell, Component, Machine, Record, Run, Verdict
 from bootmatrix.runs.run_store import RUN_FILE, load_run
 
 WORDS_OF_PROFILE = {"description", "source"}
@@ -155,10 +155,12 @@ def inputs_of(record: Record, tool_version: str, digests: dict[int, str] | None 
     """List a cell's inputs; a kernel is named as in the matrix."""
     if record.spec_sha256:
         yield Input("spec", record.cell.spec_name, record.spec_sha256)
+    images = {part.sha256: part.version for part in _parts(record) if part.kind == "image"}
     for artefact in record.artefacts:
         is_kernel = artefact.kind == "kernel"
         name = record.cell.kernel if is_kernel else "" if artefact.kind == "initrd" else artefact.name[:MAX_TEXT]
-        yield Input(artefact.kind, name, artefact.sha256, _version(record) if is_kernel else "")
+        version = _version(record) if is_kernel else images.get(artefact.sha256, "")[:MAX_TEXT]
+        yield Input(artefact.kind, name, artefact.sha256, version)
     yield from _components(record)
     yield from settings_of(record.cell, record.machine_profile, digests)
     if record.qemu_version:
@@ -168,8 +170,12 @@ def inputs_of(record: Record, tool_version: str, digests: dict[int, str] | None 
 
 def _components(record: Record) -> Iterable[Input]:
     """List packages and user files, once: images share most of them."""
-    parts = (part for image in record.contents for part in image.components if part.kind in {"package", "file"})
+    parts = (part for part in _parts(record) if part.kind in {"package", "file"})
     return dict.fromkeys(Input(part.kind, part.name[:MAX_TEXT], part.sha256, part.version[:MAX_TEXT]) for part in parts)
+
+
+def _parts(record: Record) -> Iterator[Component]:
+    return (part for image in record.contents for part in image.components)
 
 
 def settings_of(cell: Cell, machine: Machine | None, digests: dict[int, str] | None = None) -> Iterator[Input]:

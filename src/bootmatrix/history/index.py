@@ -35,7 +35,7 @@ KEY_FILE = "index-key"
 KEY_BYTES = 16
 HEAD = b"SQLite format 3\0"
 LATEST = "latest"
-VERSION = 3
+VERSION = 4
 """Version of the schema and the extraction: an index of another version is rebuilt."""
 BATCH = 20
 """Runs per transaction, the most work that a killed process loses."""

@@ -1,6 +1,6 @@
 """The tested product in words: names, versions, digests, changes. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bootmatrix.history.values import Comparison, InputChange
@@ -102,16 +102,28 @@ def _component(part: Component) -> str:
 
 
 def version_changes(comparison: Comparison | None, records: Iterable[Record]) -> str:
-    """Describe changed packages: `redis-server 7.0.15 → 7.0.16; 13 unchanged`."""
+    """Describe changed products and packages: `redis-server 7.0.15 → 7.0.16; 13 unchanged`."""
     if comparison is None or not comparison.baseline:
         return ""
+    records = list(records)
     compared = [change for change in comparison.changes if change.before and change.now not in {"", "skip"}]
-    inputs = [entry for change in compared for entry in change.inputs if entry.kind in {"package", "file"}]
+    images = tested_images(records)
+    inputs = [entry for change in compared for entry in change.inputs if is_version(entry, images)]
     words = list(dict.fromkeys(_change(entry) for entry in inputs))
     changed = {entry.name for entry in inputs}
     ids = {change.id for change in compared}
     same = _unchanged((record for record in records if record.cell.id in ids), changed)
     return "; ".join([*(words or ["no package changed"]), *([same] if same else [])]) if words or same else ""
+
+
+def tested_images(records: Iterable[Record]) -> set[str]:
+    """Return the digests of the images that are products themselves."""
+    return {part.sha256 for record in records for part in record.product if part.kind == "image"}
+
+
+def is_version(entry: InputChange, images: Collection[str]) -> bool:
+    """Return whether a changed input is one of version_changes: a package, a file, a tested image."""
+    return entry.kind in {"package", "file"} or bool(entry.now and entry.kind == "image" and entry.now.digest in images)
 
 
 def _change(entry: InputChange) -> str:

@@ -16,7 +16,7 @@ from bootmatrix.model import Record, Verdict
 from bootmatrix.report.headline import long_date
 from bootmatrix.report.html import render_page
 from bootmatrix.report.order import SYMBOLS, cell_time, kernels_of, remark
-from bootmatrix.report.product import version_changes
+from bootmatrix.report.product import is_version, tested_images, version_changes
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.units import duration
 from bootmatrix.signoff.content import Digest, SignOff, weaker_evidence
@@ -147,7 +147,8 @@ def _releases(records: Iterable[Record]) -> Iterable[tuple[str, str]]:
 def _inputs(signed: SignOff) -> list[str]:
     """List other inputs that changed since the baseline, once."""
     changes = signed.comparison.changes if signed.comparison else ()
-    entries = (entry for change in changes for entry in change.inputs if entry.kind not in {"package", "file"})
+    images = tested_images(signed.records)
+    entries = (entry for change in changes for entry in change.inputs if not is_version(entry, images))
     return list(dict.fromkeys(one_line(str(entry)) for entry in entries))
 
 
