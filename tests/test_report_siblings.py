@@ -54,7 +54,7 @@ def unique(sentences: Iterable[str]) -> list[str]:
         (
             "s390x/6.1",
             "armv7/6.1",
-            "Only big-endian (here: 64-bit, s390x): its one cell fails, the one other passes.",
+            "Only big-endian (here: 64-bit, s390x): the only such cell fails, the other one passes.",
         ),
         (
             "x86_64/7.2 aarch64/7.2",
@@ -64,7 +64,7 @@ def unique(sentences: Iterable[str]) -> list[str]:
         (
             "aarch64/7.2",
             "aarch64/6.1 x86_64/7.2 x86_64/6.1",
-            "Only aarch64 with kernel 7.2: its one cell fails, all 3 others pass.",
+            "Only aarch64 with kernel 7.2: the only such cell fails, all 3 others pass.",
         ),
         ("x86_64/7.2 aarch64/6.1", "", "Everywhere: none of the 2 cells of this spec passes."),
     ],
@@ -99,8 +99,8 @@ def test_two_failing_tests_are_explained_one_by_one() -> None:
     ]
     family = families(records)["influxdb"]
     assert [pattern(one, family) for one in records] == [
-        "'guard-page': only 64k pages (here: 6.1-64k); its one cell fails, all 3 others pass.",
-        "'byte-order': only big-endian (here: s390x); its one cell fails, all 3 others pass.",
+        "'guard-page': only 64k pages (here: 6.1-64k); the only such cell fails, all 3 others pass.",
+        "'byte-order': only big-endian (here: s390x); the only such cell fails, all 3 others pass.",
         "",
         "",
     ]
@@ -115,13 +115,13 @@ def test_a_test_that_did_not_run_in_a_cell_neither_fails_nor_passes_there() -> N
     panicked = record("riscv64/6.1", Verdict.PANIC)
     family = families([*records, panicked])["influxdb"]
     assert pattern(records[0], family).startswith("'guard-page': only 64k pages")
-    assert pattern(records[0], family).endswith("its one cell fails, all 2 others pass.")
+    assert pattern(records[0], family).endswith("the only such cell fails, all 2 others pass.")
     assert "guard-page" not in pattern(panicked, family)
 
 
 def test_a_fault_of_ours_is_neither_a_pass_nor_a_failure() -> None:
     (words,) = told("armv7/7.2", "armv7/6.1 x86_64/6.1", ours="x86_64/7.2 ppc64le/7.2")
-    assert words == "Only Linux 7.2: its one cell fails, all 2 others pass."
+    assert words == "Only Linux 7.2: the only such cell fails, all 2 others pass."
 
 
 def test_a_single_cell_has_nothing_beside_it() -> None:

@@ -145,7 +145,7 @@ def test_siblings_are_told_in_words(browser: Chrome, report: Path) -> None:
     show(browser, report)
     card = browser.find_element(By.CSS_SELECTOR, ".card[data-cells*='pages/']")
     assert card.get_attribute("data-cells") == "pages/ppc64le/6.12-64k pages/ppc64le/7.2-64k"
-    assert "Only 64k pages: all 2 such cells fail, the one other passes." in card.text
+    assert "Only 64k pages: all 2 such cells fail, the other one passes." in card.text
 
 
 def test_a_large_run_leads_to_the_page_of_each_cell(browser: Chrome, tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ def _pair(pair: tuple[Value, ...]) -> str:
 
 def _against(counts: Counts) -> str:
     bad, good = counts.bad[ALL], counts.good[ALL]
-    fails = "its one cell fails" if bad == 1 else f"all {bad} such cells fail"
-    passes = "the one other passes" if good == 1 else f"all {good} others pass"
+    fails = "the only such cell fails" if bad == 1 else f"all {bad} such cells fail"
+    passes = "the other one passes" if good == 1 else f"all {good} others pass"
     return f"{fails}, {passes}"
 
 
