@@ -102,7 +102,7 @@ def _component(part: Component) -> str:
 
 
 def version_changes(comparison: Comparison | None, records: Iterable[Record]) -> str:
-    """Describe changed products and packages: `redis-server 7.0.15 → 7.0.16; 13 unchanged`."""
+    """Describe changed versions: `redis-server 7.0.15 → 7.0.16; 13 unchanged`."""
     if comparison is None or not comparison.baseline:
         return ""
     records = list(records)
@@ -122,7 +122,7 @@ def tested_images(records: Iterable[Record]) -> set[str]:
 
 
 def is_version(entry: InputChange, images: Collection[str]) -> bool:
-    """Return whether a changed input is one of version_changes: a package, a file, a tested image."""
+    """Return whether an input is a package, a file, or a tested image."""
     return entry.kind in {"package", "file"} or bool(entry.now and entry.kind == "image" and entry.now.digest in images)
 
 
