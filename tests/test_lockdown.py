@@ -116,7 +116,7 @@ async def test_a_qemu_holds_nothing_but_its_channels_and_what_it_boots(tmp_path:
         internet = [Path(f"/proc/{pid}/net/{name}") for name in ("tcp", "tcp6", "udp", "udp6", "raw")]
         inodes = {line.split()[9] for file in internet if file.exists() for line in file.read_text().splitlines()[1:]}
         assert not inodes & {target.strip("socket:[]") for target in links.values()}
-        if sandbox._alone():
+        if sandbox._alone(changes_user=ROOT):
             assert [
                 line.split(":")[0].strip() for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
             ] == ["lo"]
@@ -195,7 +195,7 @@ async def test_a_qemu_that_was_taken_over_reaches_nothing(tmp_path: Path, monkey
     if sandbox.own_user(machine, PYTHON) is None:  # not root, or a Python that only root can reach
         left |= {"read", "read by the folder's descriptor", "signal", "look", "threads"}
         left |= {"root", "raise"} if ROOT else set()
-    if not sandbox._alone():
+    if not sandbox._alone(changes_user=ROOT):
         left |= {"connect"}
     assert answer(reader) <= left
 
@@ -266,6 +266,21 @@ def test_a_root_without_the_right_to_be_another_stays_who_it_is() -> None:
         [*fewer, sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=TESTS, timeout=60
     )
     assert done.stdout == "None\n", done.stderr
+
+
+def test_a_root_without_a_network_namespace_starts_qemu_as_another_user() -> None:
+    """As in a container: its root may change its user, but make namespaces of networks in a user namespace only."""
+    code = (
+        "import subprocess; from pathlib import Path; from bootmatrix.qemu.sandbox import *;"
+        "from test_boot_qemu import pc;"
+        "subprocess.run([*confined(pc(), Path('/bin/sh')), 'id', '-u'], check=True)"
+    )
+    fewer = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"] if ROOT else []
+    done = subprocess.run(
+        [*fewer, sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=TESTS, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert not ROOT or int(done.stdout) in sandbox.OWN_UIDS
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def confined(machine: Machine, program: Path, writes_bytes: int = 0) -> tuple[st
         return (*PORTABLE_LEASH, str(os.getpid()))
     user = own_user(machine, program)
     return (
-        *_alone(),
+        *_alone(changes_user=user is not None),
         *_limits(machine, user is not None, writes_bytes),
         *LEASH,
         *(user or ()),
@@ -159,12 +159,15 @@ def _within(name: str, value: int) -> int:
     return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
-@lru_cache(maxsize=1)
-def _alone() -> tuple[str, ...]:
-    """Options for an own network and System V IPC; tested once."""
+@lru_cache(maxsize=2)
+def _alone(*, changes_user: bool) -> tuple[str, ...]:
+    """Options for an own network and System V IPC; tested once.
+
+    Where only a user namespace permits it, there are no other users: one that `changes_user` does without.
+    """
     as_root = ("unshare", "--net", "--ipc", "--")
     as_user = ("unshare", "--map-current-user", "--net", "--ipc", "--")
-    for words in (as_root, as_user):
+    for words in (as_root,) if changes_user else (as_root, as_user):
         with suppress(OSError, subprocess.TimeoutExpired):
             tried = subprocess.run([*words, "true"], input=b"", capture_output=True, timeout=PROBE_S, check=False)
             if tried.returncode == 0:
