@@ -25,7 +25,7 @@ from bootmatrix.assembly.kernel.package import KernelFiles, kernel_key, known_fi
 from bootmatrix.errors import BuildError, InfraError, NetworkError, NoSuchPackage, Offline, StaleMirror, UntrustedError
 from bootmatrix.model import Kernel, RepositoryKernel
 from bootmatrix.model.distribution import RepositoryKeys
-from bootmatrix.source.release import parse_release
+from bootmatrix.source.release import Release, parse_release
 from bootmatrix.source.release_order import ReleaseOrder
 from bootmatrix.source.repositories import index_cache
 from bootmatrix.source.repositories.access import Keys
@@ -334,6 +334,24 @@ def test_a_catalogue_cannot_make_the_archive_old(make: Maker, web: Server, opene
     ReleaseOrder(store, allows_older=False).accept("stable", old)
     with pytest.raises(UntrustedError, match="rolled back"):
         ReleaseOrder(store, allows_older=False, signers=sha256_of(repository.keys)).accept("stable", old)
+
+
+def test_suites_of_one_codename_have_dates_of_their_own(store: Store) -> None:
+    """As Ubuntu's: the first state of a release stays as it is, and its updates go on."""
+
+    def release(suite: str, day: int) -> Release:
+        return parse_release(
+            f"Origin: U\nSuite: {suite}\nCodename: focal\nDate: {formatdate(day * 86400, usegmt=True)}\n"
+        )
+
+    for signers in ("", "0" * 64):
+        order = ReleaseOrder(store, allows_older=False, signers=signers)
+        order.accept("focal-updates", release("focal-updates", 20))
+        order.accept("focal", release("focal", 10))
+        assert not order.is_behind("focal", release("focal", 10))
+        for suite, day in (("focal-updates", 19), ("focal", 9)):
+            with pytest.raises(UntrustedError, match="rolled back"):
+                order.accept(suite, release(suite, day))
 
 
 def test_a_signed_package_of_another_architecture(make: Maker, web: Server, opened: Opener, store: Store) -> None:

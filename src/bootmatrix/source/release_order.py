@@ -9,6 +9,8 @@ from bootmatrix.store import Store
 
 KIND = "newest-release"
 """Kind of the records: an ISO 8601 date by the archive's origin and the suite, for all mirrors."""
+_FORMAT = 2
+"""Version of the keys of other signers than the archive's."""
 
 
 class ReleaseOrder:
@@ -45,9 +47,15 @@ class ReleaseOrder:
         return datetime.fromisoformat(record.decode()) if record is not None else None
 
     def _keys(self, suite: str, release: Release) -> list[str]:
-        """Return a release's keys: by its requested name, and by its codename."""
-        names = dict.fromkeys(filter(None, (suite, release.codename)))
-        return [json.dumps([release.origin, name, *filter(None, [self._signers])]) for name in names]
+        """Return a release's keys: by its requested name, and by its own.
+
+        That is its codename, as its suite may be `stable` today. Some archives give one codename to several suites,
+        `NAME` and `NAME-updates`, whose dates are independent.
+        """
+        is_part = release.suite.startswith(f"{release.codename}-")
+        own = release.suite if is_part else release.codename
+        owner = [self._signers, _FORMAT] if self._signers else []
+        return [json.dumps([release.origin, name, *owner]) for name in dict.fromkeys(filter(None, (suite, own)))]
 
 
 def rolled_back(suite: str, release: Release, newest_date: datetime) -> UntrustedError:
