@@ -65,6 +65,15 @@ def test_a_kernel_that_cannot_start_by_itself_stays_in_its_bzimage() -> None:
     assert in_form(wrapped, "vmlinux", 0) == wrapped
 
 
+@pytest.mark.parametrize(
+    ("release", "is_extracted"), [("4.4.0", False), ("4.18.0-25-generic", False), ("5.0.0", True), ("6.10.1", True)]
+)
+def test_a_kernel_whose_entry_is_for_xen_alone_stays_in_its_bzimage(release: str, is_extracted: bool) -> None:
+    kernel = KERNEL + f"Linux version {release} (a@b) #1".encode()
+    wrapped = bzimage(gzip.compress(kernel))
+    assert in_form(wrapped, "vmlinux", 0) == (kernel if is_extracted else wrapped)
+
+
 def test_what_is_in_the_form_already_is_left_as_it_is() -> None:
     assert in_form(KERNEL, "vmlinux", 0) == KERNEL
     assert in_form(KERNEL, "uImage", RAM) == KERNEL

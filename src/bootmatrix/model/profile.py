@@ -216,6 +216,9 @@ class Machine(Model):
     kernel_options: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z0-9_]+$")], ...] = Field(
         default=(), description="symbols of Kconfig, without CONFIG_, that a kernel for the board sets"
     )
+    faster_kernel_options: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z0-9_]+$")], ...] = Field(
+        default=(), description="further symbols of a fragment; kernels without them boot, and take longer"
+    )
     forks: bool = Field(default=True, description="whether QEMU restores saved guests of it; if not, all boot cold")
     time_factor: float = Field(ge=1, le=100, description="all time limits are multiplied by it: measure it last")
     kernels: dict[Name, KernelSource] | None = Field(default=None, description="in the place of the profile's")

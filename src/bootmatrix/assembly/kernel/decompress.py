@@ -31,6 +31,9 @@ LZ4_MAGIC = 0x184C2102
 PVH_NOTE = struct.pack("<III4s", 4, 4, 18, b"Xen\0"), struct.pack("<III4s", 4, 8, 18, b"Xen\0")
 """Start of the ELF note with the entry point without an unpacker: XEN_ELFNOTE_PHYS32_ENTRY, of 4 or 8 bytes
 (Xen's public/elfnote.h). QEMU refuses a kernel that has none."""
+PVH_SINCE = (5, 0)
+"""Linux' first version whose entry works without Xen: arch/x86/platform/pvh (CONFIG_PVH)."""
+_VERSION = re.compile(rb"Linux version (\d{1,4})\.(\d{1,4})")
 
 BZ_MAGIC = b"HdrS"
 BZ_SECTORS_AT, BZ_MAGIC_AT, BZ_VERSION_AT, BZ_PAYLOAD_AT = 0x1F1, 0x202, 0x206, 0x248
@@ -63,10 +66,17 @@ def in_form(data: bytes, form: KernelForm, ram_start: int) -> bytes:
     """
     if form == "vmlinux" and data[BZ_MAGIC_AT : BZ_MAGIC_AT + 4] == BZ_MAGIC:
         plain = unpacked(_bz_payload(data))
-        return plain if any(note in plain for note in PVH_NOTE) else data
+        return plain if _has_entry(plain) else data
     if form == "uImage":
         return _as_uimage(data, ram_start)
     return data
+
+
+def _has_entry(plain: bytes) -> bool:
+    """Return whether QEMU can start a kernel without its unpacker."""
+    version = _VERSION.search(plain)
+    is_xens = version is not None and tuple(map(int, version.groups())) < PVH_SINCE
+    return not is_xens and any(note in plain for note in PVH_NOTE)
 
 
 def unpacked(data: bytes) -> bytes:

@@ -62,7 +62,7 @@ def load_needs() -> tuple[Need, ...]:
 def needs_of(machine: Machine, *purposes: Purpose) -> Iterator[Need]:
     """Yield what a machine's guests need, for `base` and further purposes."""
     wanted = {"base", *purposes}
-    yield Need("base", "the machine", machine.kernel_options)
+    yield Need("base", "the machine", machine.kernel_options, also=machine.faster_kernel_options)
     yield from (need for need in load_needs() if need.purpose in wanted and need.holds_for(machine))
 
 

@@ -24,6 +24,8 @@ from bootmatrix.store import Codec, Store
 
 FORMAT = "3"
 """Changes whenever what is unpacked, or its form, does."""
+_CONVERSION = "2"
+"""Version of the conversion into a machine's form."""
 MODULE_LIMIT_BYTES = 64 << 20
 FILE_LIMIT_BYTES = 256 << 20
 XZ_MEMORY_BYTES = 128 << 20
@@ -327,7 +329,7 @@ def kernel_artefact(kernel: Kernel, files: KernelFiles, machine: Machine, store:
     """Return the kernel in the machine's form, cached; BuildError if damaged."""
     digest, size = files.image, files.image_bytes
     if machine.kernel_form in UNPACKED_FORMS:
-        key = json.dumps([FORMAT, files.image, machine.kernel_form, machine.ram_start])
+        key = json.dumps([FORMAT, _CONVERSION, files.image, machine.kernel_form, machine.ram_start])
         digest, size = store.cached_file("kernel-form", key, lambda: _unpack_image(files, machine, store))
     path = str(store.verified(digest))
     return Artefact(kind="kernel", name=kernel.release, path=path, sha256=digest, size_bytes=size)
