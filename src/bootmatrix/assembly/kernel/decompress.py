@@ -32,7 +32,7 @@ PVH_NOTE = struct.pack("<III4s", 4, 4, 18, b"Xen\0"), struct.pack("<III4s", 4, 8
 """Start of the ELF note with the entry point without an unpacker: XEN_ELFNOTE_PHYS32_ENTRY, of 4 or 8 bytes
 (Xen's public/elfnote.h). QEMU refuses a kernel that has none."""
 PVH_SINCE = (5, 0)
-"""Linux' first version whose entry works without Xen: arch/x86/platform/pvh (CONFIG_PVH)."""
+"""Linux' first version whose entry works without Xen (CONFIG_PVH, platform/pvh)."""
 _VERSION = re.compile(rb"Linux version (\d{1,4})\.(\d{1,4})")
 
 BZ_MAGIC = b"HdrS"
