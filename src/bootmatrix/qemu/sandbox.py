@@ -163,7 +163,7 @@ def _within(name: str, value: int) -> int:
 def _alone(*, changes_user: bool) -> tuple[str, ...]:
     """Options for an own network and System V IPC; tested once.
 
-    Where only a user namespace permits it, there are no other users: one that `changes_user` does without.
+    A user namespace has one user: a program that `changes_user` does without it.
     """
     as_root = ("unshare", "--net", "--ipc", "--")
     as_user = ("unshare", "--map-current-user", "--net", "--ipc", "--")
