@@ -153,6 +153,21 @@ def test_aliases_cannot_explode() -> None:
     assert time.process_time() - started < 5
 
 
+def test_empty_mappings_that_merge_each_other_cannot_explode() -> None:
+    rows = ["a0: &a0 {}"]
+    rows += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 100)}]}}" for n in range(1, 6)]
+    started = time.process_time()
+    assert "the file is too large after aliases are resolved" in faults("\n".join(rows))
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("form", ["{{<<: *a{}}}", "[*a{}]", "{{a: *a{}}}"])
+def test_chains_of_aliases_are_limited(form: str) -> None:
+    rows = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {form.format(n - 1)}" for n in range(1, 1000))]
+    assert data("\n".join(rows[: MAX_DEPTH - 2]))
+    assert "the file is too deep after aliases are resolved" in faults("\n".join(rows))
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     large = tmp_path / "large.yml"
     large.write_bytes(b"a" * (MAX_BYTES + 1))

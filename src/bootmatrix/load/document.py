@@ -215,15 +215,22 @@ class _Flattener:
 
     def value(self, node: _Node, location: Location) -> Any:
         self.document.lines.setdefault(location, node.line)
-        self.count += 1
-        if self.count > MAX_NODES:
-            raise FileError([Fault(self.document.path, node.line, "the file is too large after aliases are resolved")])
+        self.count_node(node, location)
         if isinstance(node.value, dict):
             return self.mapping(node, location)
         if isinstance(node.value, list):
             return [self.value(child, (*location, index)) for index, child in enumerate(node.value)]
         self.document.texts[location] = node.text
         return self.scalar(node, location)
+
+    def count_node(self, node: _Node, location: Location) -> None:
+        """Count a value or a merge. Raises FileError beyond the limits."""
+        self.count += 1
+        if self.count > MAX_NODES or len(location) > MAX_DEPTH:
+            size = "large" if self.count > MAX_NODES else "deep"
+            raise FileError(
+                [Fault(self.document.path, node.line, f"the file is too {size} after aliases are resolved")]
+            )
 
     def scalar(self, node: _Node, location: Location) -> Any:
         if node.value is None:
@@ -250,6 +257,7 @@ class _Flattener:
         return data
 
     def merge(self, other: _Node, data: dict[str, Any], location: Location) -> None:
+        self.count_node(other, (*location, "<<"))  # mappings may merge each other, and be empty
         if not isinstance(other.value, dict):
             self.document.complain(location, "'<<' must be a mapping or a list of mappings")
             return
