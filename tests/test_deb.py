@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import lzma
+import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -212,6 +216,36 @@ def test_a_bomb_goes_out_early(tmp_path: Path, suffix: str, what: str) -> None:
     memory_mib, cpu_s, *_ = done.stdout.split()
     assert int(memory_mib) < 500
     assert float(cpu_s) < 10
+
+
+def greedy(data: bytes) -> bytes:
+    """An xz stream whose header asks for a dictionary of 4 GiB, which its data then fills."""
+    packed = lzma.compress(data, check=lzma.CHECK_NONE)
+    header = bytearray(packed[12 : 12 + packed[12] * 4])  # behind it is its checksum: xz-file-format.txt, 3.1
+    header[header.index(b"\x21\x01") + 2] = 40
+    return packed[:12] + bytes(header) + struct.pack("<I", zlib.crc32(header)) + packed[16 + packed[12] * 4 :]
+
+
+def test_an_xz_stream_cannot_ask_for_gibibytes(tmp_path: Path) -> None:
+    data = make_tar([entry("a", b"a" * 5000)])
+    assert lzma.decompress(greedy(data)) == data, "the stream is sound"
+    path = write(tmp_path / "a.deb", Deb(suffix=".xz").of_packed(greedy(data)))
+    with pytest.raises(BuildError, match="Memory usage limit"):
+        read(path)
+
+
+def unpacked(data: bytes) -> bytes:
+    plain = safe_archive.unpacking(io.BytesIO(data))
+    return b"".join(iter(lambda: plain.read(30_000), b""))
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(4), bytes(70_000)])
+def test_xz_in_several_streams(padding: bytes) -> None:
+    packed = padding.join([*(lzma.compress(bytes([65 + number]) * 100_000) for number in range(3)), b""])
+    assert unpacked(packed) == b"".join(bytes([65 + number]) * 100_000 for number in range(3))
+    for broken in (packed.rstrip(b"\0")[:-1], packed + b"more"):
+        with pytest.raises((EOFError, lzma.LZMAError)):
+            unpacked(broken)
 
 
 def test_what_packs_well_is_no_bomb(tmp_path: Path) -> None:

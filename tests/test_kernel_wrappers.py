@@ -7,6 +7,7 @@ import gzip
 import lzma
 import os
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 import zstandard
 
 import kernel_forms as forms
+from bootmatrix.assembly.kernel import wrappers
 from bootmatrix.assembly.kernel.fit import fit_kernel
 from bootmatrix.assembly.kernel.wrappers import PEEK_BYTES, start_of, unwrapped
 from bootmatrix.errors import BuildError
@@ -139,6 +141,21 @@ def test_what_a_kernel_is_wrapped_in(wrapper: str) -> None:
     if wrapper != "nothing":
         with pytest.raises(BuildError, match=r"damaged|cut off"):
             unwrapped(data[: len(data) * 6 // 10])
+
+
+def test_a_zstd_frame_without_a_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of one repeated byte (RFC 8878, section 3.1.1.2): each four bytes unpack to 128 KiB."""
+    block = ((128 << 10 << 3) | 2).to_bytes(3, "little") + b"\0"
+    last = ((128 << 10 << 3) | 3).to_bytes(3, "little") + b"\0"
+    bomb = b"\x28\xb5\x2f\xfd\x00\x58" + block * 4096 + last
+    monkeypatch.setattr(wrappers, "LIMIT_BYTES", 1 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BuildError, match="it is too large"):
+            unwrapped(bomb, 1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 300 << 20, "half of a gibibyte is never unpacked"
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["kernel8.img", "image", "anything", "Image.lz4", "vmlinuz.efi", "x.tar", "linux.efi"])

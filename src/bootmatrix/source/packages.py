@@ -22,6 +22,7 @@ from bootmatrix.model import Package
 from bootmatrix.model.kernel import package_list
 from bootmatrix.source.deb import NEEDED_FIELDS
 from bootmatrix.source.reduced_index import needed_part, reduced_list
+from bootmatrix.source.safe_archive import OPENERS
 from bootmatrix.store import TEXT, Codec, Store
 
 LIMIT_BYTES = 512 << 20
@@ -197,8 +198,10 @@ def _uncompressed(file: BinaryIO, magic: bytes) -> bytes:
     if magic.startswith(b"\x1f\x8b"):
         with gzip.open(file) as plain:
             return plain.read(LIMIT_BYTES + 1)
-    with lzma.open(file) as plain:
-        return plain.read(LIMIT_BYTES + 1)
+    plain, text = OPENERS[".xz"](file), bytearray()
+    while len(text) <= LIMIT_BYTES and (data := plain.read(1 << 20)):
+        text += data
+    return bytes(text[: LIMIT_BYTES + 1])
 
 
 def _row(paragraph: bytes) -> Row | None:

@@ -27,6 +27,8 @@ _SKIPPABLE = b"\x2a\x4d\x18"
 """End of the magic of zstd's skippable frames."""
 _ZSTD_FEED_BYTES = 2048
 """Input of one step of zstd: a block of four bytes may unpack to 128 KiB."""
+XZ_MEMORY_BYTES = 256 << 20
+"""xz -9 needs 65 MiB; a header may ask for 4 GiB, which its data then fills."""
 LONG_NAME_BYTES = 1 << 16
 HEADERS_BYTES = 256 << 20
 """Limit of all names and extended headers of an archive, which are held in memory."""
@@ -144,10 +146,41 @@ class _Zstd:
         return packed[left:] if left < 0 else b""
 
 
+class _Xz:
+    """Decompress successive xz streams (xz-file-format.txt), of bounded memory.
+
+    LZMAFile has no limit of memory.
+    """
+
+    def __init__(self, part: BinaryIO) -> None:
+        self._part, self._stream = part, self._begin()
+
+    @staticmethod
+    def _begin() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._stream.eof:
+                packed = self._stream.unused_data.lstrip(b"\0")  # zeros may pad a stream
+                while not packed:
+                    if not (more := self._part.read(1 << 16)):
+                        return b""
+                    packed = more.lstrip(b"\0")
+                self._stream = self._begin()
+            elif self._stream.needs_input:
+                if not (packed := self._part.read(1 << 16)):
+                    raise EOFError("its xz data is truncated")
+            else:
+                packed = b""
+            if data := self._stream.decompress(packed, size):
+                return data
+
+
 OPENERS: dict[str, Callable[[BinaryIO], _Reader]] = {
     "": lambda part: part,
     ".gz": lambda part: gzip.GzipFile(fileobj=part),
-    ".xz": lzma.LZMAFile,
+    ".xz": _Xz,
     ".bz2": bz2.BZ2File,
     ".zst": _Zstd,
 }

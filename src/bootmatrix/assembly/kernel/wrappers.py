@@ -35,6 +35,8 @@ PEEK_BYTES = 72 << 10
 """Bytes by which a kernel's form is detected: the magics of all profiles are within them."""
 MAX_WRAPPERS = 4
 """Limit of nested wrappers: a uImage of a zboot program with a compressed kernel has three."""
+_ZSTD_STEP_BYTES = 2048
+"""A block of four bytes may unpack to 128 KiB."""
 _FAULTS = (
     *(lzma.LZMAError, zstandard.ZstdError, zlib.error, OSError, EOFError, ValueError),
     *(RuntimeError, lz4.block.LZ4BlockError),  # errors of lz4's two modules
@@ -82,8 +84,14 @@ def _unzstd(data: bytes, limit: int) -> bytes:
     if limit < LIMIT_BYTES:
         with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as reader:
             return reader.read(limit)
-    stream = zstandard.ZstdDecompressor().decompressobj()
-    return _whole(stream.decompress(data), limit, is_over=stream.eof)
+    stream, plain = zstandard.ZstdDecompressor().decompressobj(), bytearray()
+    for start in range(0, len(data), _ZSTD_STEP_BYTES):  # a size that the frame does not say is not bounded otherwise
+        plain += stream.decompress(data[start : start + _ZSTD_STEP_BYTES])
+        if len(plain) > limit:
+            raise ValueError("it is too large")
+        if stream.eof:
+            break
+    return _whole(bytes(plain), limit, is_over=stream.eof)
 
 
 _UNPACKERS: dict[bytes, _Unpacker] = {
