@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,9 +14,10 @@ import pytest
 from bootmatrix.cli.main import main
 from bootmatrix.cli.progress import PlainScreen, plain_console
 from bootmatrix.cli.run import _followed
-from bootmatrix.model import Plan, Record, Verdict
+from bootmatrix.forge.message import comment
+from bootmatrix.model import Plan, Record, SubResult, Verdict
 from bootmatrix.report.context import ReportContext
-from bootmatrix.report.forms import render
+from bootmatrix.report.forms import form_names, render
 from bootmatrix.report.sanitize import disarmed, one_line, sanitize
 from command_line import Tool
 from samples import make_cell, make_record, write_run
@@ -63,6 +66,59 @@ def test_no_line_of_a_form_begins_with_the_words_of_a_guest(form: str, tmp_path:
     if form == "junit":
         shown = [one.text or "" for one in ElementTree.fromstring(text).iter("system-out")]
         assert shown and all(COMMAND in one for one in shown), "it says the same as before"
+
+
+@pytest.mark.parametrize("form", sorted(set(form_names()) - {"badge", "openmetrics", "tiers"}))
+def test_no_form_on_the_standard_output_has_commands_of_a_guest(form: str, tmp_path: Path, tool: Tool) -> None:
+    """Azure and TeamCity find them anywhere in a line of a log, and do what they say."""
+    words = "a ##vso[task.prependpath]/tmp/x b ##teamcity[x] c ##[error]d &amp; <e>"
+    record = make_record(
+        make_cell("x86_64", "6.1"), Verdict.FAIL, words, subresults=[SubResult(name=words, verdict=Verdict.FAIL)]
+    )
+    _, folder = write_run(tmp_path, [record])
+    done = tool("report", str(folder), "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert "task.prependpath" in done.stdout
+    assert not re.search(r"##(?:\[|vso\[|teamcity\[)", done.stdout)
+    assert tool("report", str(folder), "--format", form, "-o", "saved").returncode == 0
+    saved = Path("saved").read_text(encoding="utf-8")
+    if form in {"json", "kcidb"}:
+        assert json.loads(done.stdout) == json.loads(saved)
+    elif form == "junit":
+        assert [one.text for one in ElementTree.fromstring(done.stdout).iter()] == [
+            one.text for one in ElementTree.fromstring(saved).iter()
+        ]
+    elif form == "html":
+        assert html.unescape(done.stdout) == html.unescape(saved)
+    elif form == "github":
+        assert re.match("::error file=", done.stdout)
+
+
+def test_json_on_the_standard_output_has_no_commands(tmp_path: Path, tool: Tool) -> None:
+    _, folder = write_run(tmp_path, [make_record(make_cell("x86_64", "6.1"), Verdict.PASS)])
+    for name in ("run.json", "started.json"):
+        file = folder / name
+        value = json.loads(file.read_text()) | {"title": "##vso[task.complete]x"}
+        file.write_text(json.dumps(value))
+    done = tool("runs", "--json", "--reports", str(tmp_path))
+    assert "##vso" not in done.stdout
+    assert json.loads(done.stdout)[0]["title"] == "##vso[task.complete]x"
+
+
+@pytest.mark.parametrize(
+    "words", ["@everyone", "[a](http://b.example)", "<img src=x>", "www.b.example", "a.\nb\x1b[2J"]
+)
+def test_the_end_of_a_run_is_no_markup(tmp_path: Path, words: str) -> None:
+    """A run's file has it as text, and may be from elsewhere."""
+    run, _ = write_run(tmp_path, [make_record(make_cell("x86_64", "6.1"), Verdict.PASS)])
+    context = ReportContext(run.model_copy(update={"interrupted": True, "interruption": words}), lambda _: b"")
+    for text in (render("md", context).decode(), comment(context, "")):
+        assert f"`interrupted: {one_line(words)}`" in text
+        assert f"`the run was interrupted: {one_line(words)}`" in text
+    for form in form_names():
+        assert "\x1b" not in render(form, context).decode()
+    plain = ReportContext(run.model_copy(update={"interrupted": True, "interruption": "disk full"}), lambda _: b"")
+    assert "; interrupted: disk full" in render("md", plain).decode()
 
 
 def test_the_console_of_a_guest_gives_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

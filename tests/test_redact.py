@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,12 +19,14 @@ from hypothesis import strategies as st
 
 import kernel_forms
 from archive_client import Opener, kernel_source
+from bootmatrix.cli.progress import PlainScreen, plain_console
 from bootmatrix.errors import BuildError, Fault, FileError, InfraError, InputError
-from bootmatrix.model import KernelPart, KernelSource
+from bootmatrix.model import KernelPart, KernelSource, Plan
 from bootmatrix.progress import NullObserver
 from bootmatrix.redact import RedactedUrl, redacted, redacted_reference
 from bootmatrix.source.archive import open_archive
 from bootmatrix.source.deb import open_data
+from bootmatrix.source.download import DownloadRequest
 from bootmatrix.source.kernel_formats.member import of_tar
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import Store, default_cache
@@ -113,6 +116,19 @@ def test_errors_redact_themselves() -> None:
         assert is_clean(repr(error))
         assert "https://a.example/b" in str(error)
     assert is_clean(str(KernelPart(kind="deb", url=url)))
+
+
+def test_progress_shows_no_secret() -> None:
+    """The label of a repository's list of packages is its address."""
+    address = "https://user:hunter2@mirror.example.org/os/?sig=hunter3"
+    label = DownloadRequest(f"{address}x", "0" * 64, 20_000_000, f"{address} packages").label
+    assert label == "https://mirror.example.org/os/ packages"
+    stream = io.StringIO()
+    screen = PlainScreen(plain_console(stream), Plan(cells=()))
+    screen.download(label, 0, 20_000_000)
+    screen.note(f"{address}: trying again")
+    assert stream.getvalue().startswith("downloading  https://mirror.example.org/os/ packages")
+    assert "hunter" not in stream.getvalue()
 
 
 @pytest.mark.parametrize(

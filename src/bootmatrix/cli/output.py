@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bootmatrix.redact import redacted
-from bootmatrix.report.sanitize import disarmed, sanitize
+from bootmatrix.report.sanitize import disarmed, disarmed_json, sanitize
 
 STDOUT = Path("-")
 """Name of an output that means the standard output."""
@@ -31,4 +31,4 @@ def write_console(data: bytes) -> None:
 
 def print_json(value: object) -> None:
     """Print a value as JSON."""
-    print(json.dumps(value, indent=1))
+    print(disarmed_json(json.dumps(value, indent=1)))

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from bootmatrix.cli.streams import styled
 from bootmatrix.model import Cell, Plan, Record, Run, Verdict
+from bootmatrix.redact import redacted
 from bootmatrix.report.order import STYLES, cell_order, cell_time, remark
 from bootmatrix.report.sanitize import disarmed, one_line
 from bootmatrix.report.text import summary, verdict_text
@@ -140,7 +141,7 @@ class PlainScreen:
 
     def _line(self, text: str) -> None:
         with self._lock:
-            self._console.print(Text(disarmed(text.rstrip())), soft_wrap=True)
+            self._console.print(Text(disarmed(redacted(text.rstrip()))), soft_wrap=True)
             self._console.file.flush()
 
 
@@ -196,7 +197,7 @@ class LiveScreen:
 
     def note(self, text: str) -> None:
         """Print a line above the table."""
-        self._console.print(Text(one_line(text), "bright_black"))
+        self._console.print(Text(redacted(one_line(text)), "bright_black"))
 
     def finish(self, run: Run, path: Path) -> None:
         """Replace the live table by the final one, the reasons, and the report's path."""

@@ -18,6 +18,7 @@ from bootmatrix.model import Run
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
+from bootmatrix.report.sanitize import disarmed_form
 from bootmatrix.report.writer import console_reader, write_reports
 from bootmatrix.runs.run_store import check_links, load_run
 from bootmatrix.signoff.manifest import signoffs_of
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     saved = saved.model_copy(update={"baseline": past.comparison.baseline if past.comparison else ""})
     if args.format:
         data = render(args.format, ReportContext(saved, console_reader(place.folder), past))
-        _output(_with_warning(data, place) if args.format == "html" else data, args.output)
+        data = _with_warning(data, place) if args.format == "html" else data
+        _output(args.format, data, args.output)
     else:
         _write(args, saved, place, past)
     if not (args.fail_on and past.comparison):
@@ -58,10 +60,12 @@ def _with_warning(page: bytes, place: RunLocation) -> bytes:
     return with_notice(page, f"Warning: {words}.")
 
 
-def _output(data: bytes, file: Path | None) -> None:
+def _output(form: str, data: bytes, file: Path | None) -> None:
     if file and file != STDOUT:
         write_named(file, data)
         return
+    # It may be the log of a CI job, in which a guest's words must not be commands.
+    data = disarmed_form(form, data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
@@ -74,7 +78,7 @@ def _write_state(args: argparse.Namespace, place: RunLocation) -> None:
 
         line = ask(place.reports, lambda rows: rows.run(place.name))
         if line:
-            _output(render_unusable(line.title, line.started_at, str(line.state)), args.output)
+            _output(args.format, render_unusable(line.title, line.started_at, str(line.state)), args.output)
     if place.reports.resolve() == reports_folder(args.reports).resolve():
         update_index(place.reports)
 

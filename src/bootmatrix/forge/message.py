@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from bootmatrix.history.values import CellChange, ChangeKind
 from bootmatrix.model import Record
 from bootmatrix.report.context import ReportContext
-from bootmatrix.report.forms.md import code
+from bootmatrix.report.forms.md import code, headline_words, words
 from bootmatrix.report.sanitize import one_line
 
 MAX_ROWS = 40
@@ -32,14 +32,14 @@ def headline(context: ReportContext) -> str:
 def comment(context: ReportContext, link: str) -> str:
     """Return a pull request's comment: regressions, fixes, the report."""
     view = context.view
-    lines = [mark(view.title), f"### {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
+    lines = [mark(view.title), f"### {'✅' if view.good else '❌'} {code(view.title)}: {headline_words(view)}", ""]
     comparison = context.past.comparison
     changes = comparison.changes if comparison else ()
     lines += _changes("Regressed", [change for change in changes if change.is_regression])
     lines += _changes("Fixed", [change for change in changes if change.kind is ChangeKind.FIXED])
     if not comparison:
         lines += _records(context)
-    lines += [f"- {code(short.name)}: {short.reason}" for short in view.shortfalls[:MAX_ROWS]]
+    lines += [f"- {code(short.name)}: {words(short.reason)}" for short in view.shortfalls[:MAX_ROWS]]
     return "\n".join([*_bounded(lines), *([f"\n[Report]({link})"] if link else [])]) + "\n"
 
 

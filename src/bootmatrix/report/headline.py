@@ -24,8 +24,13 @@ def clauses(run: Run, past: Past) -> tuple[str, ...]:
     parts = [_share(len(tried) - len(wrong), len(tried) + len(run.missing)), _regression_words(regressed, past)]
     parts += _kinds(rest)
     parts += [_not_run(len(run.records) - len(tried), len(run.missing))]
-    parts += [run.incomplete_words, run.part_words]
+    parts += free_words(run)
     return tuple(part for part in parts if part)
+
+
+def free_words(run: Run) -> tuple[str, str]:
+    """Return clauses that a run's file has as text: its end, and its part."""
+    return one_line(run.incomplete_words), one_line(run.part_words)
 
 
 def short_date(text: str, now: datetime | None = None) -> str:

@@ -39,7 +39,9 @@ TABLE = _replacements()
 _INVISIBLE = re.compile(f"[{''.join(map(chr, _BLANK_LETTERS))}]")
 
 
-_COMMANDS = re.compile(r"^([^\S\n]*):(?=:[A-Za-z])|#(?=#(?:\[|vso\[|teamcity\[))", re.MULTILINE | re.IGNORECASE)
+_ANYWHERE = r"#(?=#(?:\[|vso\[|teamcity\[))"
+_HASHES = re.compile(_ANYWHERE, re.IGNORECASE)
+_COMMANDS = re.compile(rf"^([^\S\n]*):(?=:[A-Za-z])|{_ANYWHERE}", re.MULTILINE | re.IGNORECASE)
 """Commands that CI systems look for in a step's output: GitHub's `::error …` at the start of a line, behind any of
 Unicode's blanks, and `##[error]` anywhere, Azure's `##vso[…]`, TeamCity's `##teamcity[…]`."""
 
@@ -47,6 +49,32 @@ Unicode's blanks, and `##[error]` anywhere, Azure's `##vso[…]`, TeamCity's `##
 def disarmed(text: str) -> str:
     """Break up a CI system's commands in text."""
     return _COMMANDS.sub(lambda match: f"{match[0]} ", text)
+
+
+_OWN_ELEMENTS = re.compile(r"(<(style|script)\b.*?</\2>)", re.DOTALL)
+
+
+def disarmed_json(text: str) -> str:
+    """Break up a CI system's commands in JSON, which keeps its meaning."""
+    return _HASHES.sub(r"\\u0023", text)
+
+
+def disarmed_form(name: str, text: str) -> str:
+    """Break up a CI system's commands in a report of this form, for a log.
+
+    JSON, XML and HTML keep their meaning. GitHub's own commands stay.
+    """
+    if text.startswith(("{", "[")):
+        return disarmed_json(text)
+    if text.startswith("<"):
+        pieces = _OWN_ELEMENTS.split(text)  # text, element, its name, text, …: a page's policy has digests of these
+        pieces[::3] = [_COMMANDS.sub(_as_reference, piece) for piece in pieces[::3]]
+        return "".join(piece for number, piece in enumerate(pieces) if number % 3 < 2)
+    return _HASHES.sub("# ", text) if name == "github" else disarmed(text)
+
+
+def _as_reference(match: re.Match[str]) -> str:
+    return f"{match[0][:-1]}&#{ord(match[0][-1])};"
 
 
 def sanitize(text: str) -> str:

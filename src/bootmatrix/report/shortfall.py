@@ -29,4 +29,4 @@ def shortfalls(run: Run) -> tuple[Shortfall, ...]:
 
 def end_words(run: Run) -> str:
     """Describe the end of an incomplete run: `run was interrupted: disk full`."""
-    return "run is still under way" if run.under_way else f"run was {run.incomplete_words}"
+    return "run is still under way" if run.under_way else one_line(f"run was {run.incomplete_words}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from bootmatrix.errors import HostError, Interrupted, NetworkError, Offline, UntrustedError
 from bootmatrix.progress import Observer
-from bootmatrix.redact import RedactedUrl
+from bootmatrix.redact import RedactedUrl, redacted
 from bootmatrix.source.pace import Pace, TooSlow, pace_limits
 from bootmatrix.source.replies import TransientError, check_status, continues_at
 from bootmatrix.source.settings import Settings
@@ -38,13 +38,17 @@ _OFFLINE_HINT = "Fill the cache with `bootmatrix fetch` while online, or omit --
 class DownloadRequest:
     """A file of known size, and of known digest unless `sha256` is empty.
 
-    `label` names it in progress and notes.
+    `label` names it in progress and notes; URLs in it are redacted.
     """
 
     url: str
     sha256: str
     size_bytes: int
     label: str
+
+    def __post_init__(self) -> None:
+        """Redact the label, whoever has written it."""
+        object.__setattr__(self, "label", redacted(self.label))
 
     @property
     def redacted_url(self) -> RedactedUrl:

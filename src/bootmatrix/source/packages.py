@@ -198,8 +198,8 @@ def _uncompressed(file: BinaryIO, magic: bytes) -> bytes:
     if magic.startswith(b"\x1f\x8b"):
         with gzip.open(file) as plain:
             return plain.read(LIMIT_BYTES + 1)
-    plain, text = OPENERS[".xz"](file), bytearray()
-    while len(text) <= LIMIT_BYTES and (data := plain.read(1 << 20)):
+    stream, text = OPENERS[".xz"](file), bytearray()
+    while len(text) <= LIMIT_BYTES and (data := stream.read(1 << 20)):
         text += data
     return bytes(text[: LIMIT_BYTES + 1])
 

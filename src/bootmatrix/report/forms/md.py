@@ -7,11 +7,14 @@ from bootmatrix.history.values import Comparison
 from bootmatrix.model import Verdict
 from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.context import ReportContext
+from bootmatrix.report.headline import free_words
 from bootmatrix.report.history_text import counted
 from bootmatrix.report.order import SYMBOLS
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.view import ReportView
 
+_PLAIN = re.compile(r"[A-Za-z0-9 ,:()-]*(?:shard [0-9]+/[0-9]+)?")
+"""Text without markup, links and names of people."""
 MAX_ROWS = 300
 MAX_CELLS = 50
 """Limits that keep the file below GitHub's 1 MiB for a summary."""
@@ -20,7 +23,7 @@ MAX_CELLS = 50
 def render(context: ReportContext) -> bytes:
     """Return the document; guests' text is in code spans."""
     view = context.view
-    lines = [f"## {'✅' if view.good else '❌'} {code(view.title)}: {view.headline}", ""]
+    lines = [f"## {'✅' if view.good else '❌'} {code(view.title)}: {headline_words(view)}", ""]
     if context.past.comparison:
         lines += [*_comparison(context.past.comparison), ""]
     lines += [f"- {code(line)}" for line in view.tiers] + ([""] if view.tiers else [])
@@ -43,6 +46,17 @@ def code(text: str) -> str:
     return f"{fence}{pad}{plain}{pad}{fence}"
 
 
+def words(text: str) -> str:
+    """Return text of a run's file as it is, or as code if it might be markup."""
+    return text if _PLAIN.fullmatch(text) else code(text)
+
+
+def headline_words(view: ReportView) -> str:
+    """Return the headline; clauses that a run's file has as text are quoted."""
+    free = free_words(view.run)
+    return "; ".join(words(clause) if clause in free else clause for clause in view.clauses)
+
+
 def _comparison(comparison: Comparison) -> Iterator[str]:
     number = len(comparison.regressions)
     since = f"since {code(comparison.baseline)}" if comparison.baseline else "(no earlier run to compare with)"
@@ -56,7 +70,7 @@ def _shortfalls(view: ReportView) -> Iterator[str]:
     if not view.shortfalls:
         return
     yield from ("### Without a verdict", "")
-    yield from (f"- {code(shortfall.name)}: {shortfall.reason}" for shortfall in view.shortfalls[:MAX_CELLS])
+    yield from (f"- {code(shortfall.name)}: {words(shortfall.reason)}" for shortfall in view.shortfalls[:MAX_CELLS])
     if len(view.shortfalls) > MAX_CELLS:
         yield f"- and {len(view.shortfalls) - MAX_CELLS} more"
     yield ""
