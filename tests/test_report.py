@@ -323,7 +323,7 @@ def test_junit_counts_add_up() -> None:
     root = junit(mixed_records())
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"), ("tests", "testcase")):
         found = len(list(root.iter(tag)))
-        assert int(root.get(attribute, "-1")) == found
+        assert root.get(attribute) == (None if attribute == "skipped" else str(found))  # which Jenkins' schema refuses
         assert sum(int(suite.get(attribute, "-1")) for suite in root.iter("testsuite")) == found
 
 
