@@ -105,6 +105,21 @@ def test_a_fault_of_ours_is_an_error_and_one_of_the_guest_a_failure(tmp_path: Pa
     assert properties == ["hello/x86_64/6.1"]
 
 
+@pytest.mark.parametrize("phase", ["setup", "call"])
+def test_a_fault_of_ours_is_no_expected_failure(tmp_path: Path, phase: str) -> None:
+    (tmp_path / "my.matrix.yml").write_text(
+        'specs: [hello]\narch: [x86_64, aarch64]\nkernel: ["6.1", "7.2"]\nxfail: [{arch: x86_64, reason: known}]\n'
+    )
+    test = (
+        "from bootmatrix.errors import HostError\n"
+        f"@pytest.fixture\ndef broken():\n    if {phase == 'setup'}:\n        raise HostError('no room')\n"
+        "def test_it(bootmatrix_cell, broken):\n    raise HostError('no room')\n"
+    )
+    options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", "-rE")
+    status, text = run_tests(tmp_path, test, *options, spec="my.matrix.yml")
+    assert status == 1 and " 1 error in " in text and "no room" in text, text
+
+
 GUEST = """
 def test_commands(guest):
     assert guest.run(["/bin/sh", "-c", "echo $0", guest.id], timeout=20).text == f"{guest.id}\\n"
@@ -131,6 +146,24 @@ def test_guests_as_fixtures(tmp_path: Path) -> None:
     status, text = run_tests(tmp_path, documented[0] + GUEST, *options, spec="influxdb", limit_s=240)
     assert status == 1 and "1 failed, 4 passed" in text, text
     assert "TimeoutError" in text and "Console of influxdb/x86_64/6.1" in text
+
+
+@pytest.mark.boots
+def test_a_record_is_in_the_report(tmp_path: Path) -> None:
+    options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", "--junit-xml", "out.xml")
+    test = "def test_it(bootmatrix_record):\n    assert bootmatrix_record.verdict == 'pass'\n"
+    test += "def test_no(bootmatrix_cell):\n    pass\n"
+    status, text = run_tests(tmp_path, test, *options, "--bootmatrix-reports", "kept", limit_s=240)
+    assert status == 0 and "2 passed" in text, text
+    cases = list(ElementTree.parse(tmp_path / "out.xml").iter("testcase"))
+    found, other = ({str(one.get("name")): one.get("value") for one in case.iter("property")} for case in cases)
+    (run,) = (tmp_path / "kept").glob("20*")
+    assert found == {
+        "bootmatrix_cell": "hello/x86_64/6.1",
+        "bootmatrix_verdict": "pass",
+        "bootmatrix_run": str(run.relative_to(tmp_path)),
+    }
+    assert other == {"bootmatrix_cell": "hello/x86_64/6.1"}
 
 
 GROUPS = """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bootmatrix.model import Record
     from bootmatrix.pytest_plugin.cells import TestCell
     from bootmatrix.pytest_plugin.guest import PytestGuest
+    from bootmatrix.workspace.saved_run import SavedRun
 
 CELL = "bootmatrix_cell"
 FIXTURES = (CELL, "guest", "fresh_guest", "bootmatrix_record")
@@ -22,6 +23,7 @@ MARKER = (
     "'at' is the service in whose root commands run"
 )
 _CONSOLE = pytest.StashKey["PytestGuest"]()
+_RUNS = pytest.StashKey["dict[str, SavedRun]"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,10 +108,12 @@ def bootmatrix_record(bootmatrix_cell: TestCell, request: pytest.FixtureRequest)
     """The cell's record, as by `bootmatrix matrix`, and kept as a run."""
     from bootmatrix.pytest_plugin.cells import run_cell
 
-    return run_cell(bootmatrix_cell, request.config)
+    run = run_cell(bootmatrix_cell, request.config)
+    request.node.stash.setdefault(_RUNS, {})[bootmatrix_cell.id] = run
+    return run.records[0]
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
     """Report our faults as errors, a guest's as failures, with the console."""
     cell = _cell_of(item)
@@ -121,6 +125,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     from bootmatrix.pytest_plugin.reports import complete
 
     report = outcome.get_result()  # type: ignore[attr-defined]
-    parent = item.getparent(pytest.Module)
-    guests = [node.stash.get(_CONSOLE, None) for node in (item, parent) if node is not None]
+    nodes = [node for node in (item, item.getparent(pytest.Module)) if node is not None]
+    guests = [node.stash.get(_CONSOLE, None) for node in nodes]
     complete(report, call, cell, next((each for each in guests if each), None))
+    run = nodes[-1].stash.get(_RUNS, {}).get(cell.id)
+    if run and call.when == "call" and "bootmatrix_record" in getattr(item, "fixturenames", ()):
+        item.user_properties += [
+            ("bootmatrix_verdict", str(run.records[0].verdict)),
+            ("bootmatrix_run", str(run.folder)),
+        ]

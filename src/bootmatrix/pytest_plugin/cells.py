@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootmatrix.errors import BootmatrixError, InfraError
-from bootmatrix.model import Record
+from bootmatrix.model import Verdict
 from bootmatrix.model.spec import CHECK
+from bootmatrix.workspace.saved_run import SavedRun
 from bootmatrix.workspace.selection import Selection
 from bootmatrix.workspace.workspace import Workspace
 
@@ -124,12 +125,17 @@ def _left_out(name: str, whole: str, chosen: Sequence[str]) -> bool:
     return bool(chosen) and name not in chosen and whole not in chosen
 
 
-def run_cell(cell: TestCell, config: pytest.Config) -> Record:
-    """Boot and judge a cell as a run of its own.
+def run_cell(cell: TestCell, config: pytest.Config) -> SavedRun:
+    """Boot and judge a cell as a run of its own; skip the test if it is a skip.
 
     Raises InfraError if it has no verdict on the guest, for a fault of ours.
     """
-    record = _workspace(config.getoption("--bootmatrix-reports")).boot(cell.spec, arch=cell.arch, kernel=cell.kernel)
+    workspace = _workspace(config.getoption("--bootmatrix-reports"))
+    run = workspace.run_sync(workspace.plan_single(cell.spec, cell.arch, cell.kernel))
+    record = run.records[0]
+    words = f"{cell.id}: {record.verdict}: {record.judgement.reason}"
+    if record.verdict is Verdict.SKIP:
+        pytest.skip(words)
     if not record.verdict.is_guests:
-        raise InfraError(f"{cell.id}: {record.verdict}: {record.judgement.reason}", record.judgement.advice)
-    return record
+        raise InfraError(words, record.judgement.advice)
+    return run

@@ -19,13 +19,21 @@ def complete(report: pytest.TestReport, call: pytest.CallInfo[Any], cell: TestCe
     error, and a guest that ends while its fixture is made as a failure.
     """
     error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, InfraError):
+        _make_error(report)
     if not report.failed or error is None:
         return
     if isinstance(error, AgentError):
         report.when = "call"
-    elif isinstance(error, InfraError) and report.when == "call":
-        report.when = "setup"
     console = guest.console if guest else b""
     if console:
         text = sanitize("\n".join(console.decode("utf-8", "replace").splitlines()[-LAST_LINES:]))
         report.sections.append((f"Console of {cell.id}", text))
+
+
+def _make_error(report: pytest.TestReport) -> None:
+    """Make an error of a report: no test was expected to fail by a fault of ours."""
+    report.outcome = "failed"
+    vars(report).pop("wasxfail", None)
+    if report.when == "call":
+        report.when = "setup"
