@@ -163,6 +163,10 @@ class RpmMd(Repository):
 
     def publish(self, *options: str) -> None:
         run("createrepo_c", "--quiet", "--no-database", *options, self.root)
+        self.sign()
+
+    def sign(self) -> None:
+        """Sign the index."""
         signature = self.signer.gpg("--armor", "--detach-sign", data=self.index.read_bytes())
         self.index.with_name("repomd.xml.asc").write_bytes(signature)
 

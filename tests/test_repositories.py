@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from archive_client import Listener, Opener
 from bootmatrix.assembly.image.builder import Builder
@@ -34,7 +35,7 @@ from bootmatrix.source.repositories.rpm_xml import read_packages
 from bootmatrix.store import Store, sha256_of, temporary_folder
 from kernel_forms import PROFILES, kernel_files, make_kernel
 from kitchen import module
-from repositories import FORMATS, Apk, Apt, Pacman, Repository, RpmMd, pax, sign_rpm
+from repositories import FORMATS, Apk, Apt, Pacman, Repository, RpmMd, pax, run, sign_rpm
 from small_archive import Signer
 from small_server import Fault, Server, serve
 
@@ -216,6 +217,42 @@ def test_a_mirror_in_the_middle_of_an_update(kind: str, make: Maker, web: Server
     assert web.count(repository.index.name) > count, "the index is fetched again"
 
 
+@pytest.mark.parametrize("kind", ["apt", "rpm-md"])
+def test_a_list_of_another_state_than_its_index(
+    kind: str, make: Maker, web: Server, opened: Opener, store: Store
+) -> None:
+    repository = make(kind)
+    entry = source(repository, web)
+    path = list_of(repository) if isinstance(repository, RpmMd) else next(repository.root.rglob("Packages.gz"))
+    kept = path.read_bytes()
+    for other in (gzip.compress(b"of before"), None):
+        path.unlink() if other is None else path.write_bytes(other)
+        with pytest.raises(StaleMirror, match=r"does not match its|being updated"):
+            found(entry, opened, store)
+    path.write_bytes(kept)
+    assert found(entry, opened, store)[0].release == NEW
+
+
+@pytest.mark.parametrize("kind", ["apt", "rpm-md"])
+def test_deltas_that_the_server_lacks(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    """An index may list differences from earlier states, which nobody needs."""
+    repository = make(kind)
+    if isinstance(repository, RpmMd):
+        deltas = repository.root.parent / "prestodelta.xml"
+        deltas.write_text("<prestodelta/>")
+        run("modifyrepo_c", "--mdtype", "prestodelta", deltas, repository.root / "repodata")
+        repository.sign()
+        gone = next(repository.root.rglob("*prestodelta.xml*"))
+    else:
+        gone = next(repository.root.rglob("Packages.gz")).parent / "Packages.diff/Index"
+        gone.parent.mkdir()
+        gone.write_text("SHA256-Current: 0 0\n")
+        repository.publish()
+    assert gone.name.removesuffix(".gz") in repository.index.read_text()
+    gone.unlink()
+    assert found(source(repository, web), opened, store)[0].release == NEW
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_kernel_without_its_modules(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
     repository = make(kind)
@@ -390,14 +427,22 @@ def test_a_known_package_under_a_new_version(kind: str, make: Maker, web: Server
 
 def offer_as(repository: RpmMd, old: str, new: str) -> None:
     """Change a version in the list of packages."""
-    index = repository.index.read_text()
-    primary = repository.root / re.findall(r'href="(repodata/[^"]*primary\.xml\.gz)"', index)[0]
     number, _, release = old.partition("-")
     lie, _, again = new.partition("-")
-    text = gzip.decompress(primary.read_bytes())
+    text = gzip.decompress(list_of(repository).read_bytes())
     changed = text.replace(f'ver="{number}" rel="{release}"'.encode(), f'ver="{lie}" rel="{again}"'.encode())
     assert changed != text
-    packed = gzip.compress(changed)
+    replace_list(repository, gzip.compress(changed))
+
+
+def list_of(repository: RpmMd) -> Path:
+    """The list of packages, in gzip."""
+    return repository.root / re.findall(r'href="(repodata/[^"]*primary\.xml\.gz)"', repository.index.read_text())[0]
+
+
+def replace_list(repository: RpmMd, packed: bytes) -> None:
+    """Put another list of packages in; the index's signature is not made anew."""
+    index, primary = repository.index.read_text(), list_of(repository)
     index = index.replace(
         f">{hashlib.sha256(primary.read_bytes()).hexdigest()}<", f">{hashlib.sha256(packed).hexdigest()}<"
     )
@@ -488,6 +533,10 @@ def test_lists_are_compressed_in_any_way(make: Maker, web: Server, opened: Opene
     for suffix in ("xz", "bz2"):
         repository.publish(f"--general-compress-type={suffix}")
         assert found(source(repository, web), opened, store, refresh=True)[0].release == NEW
+    repository.publish("--general-compress-type=gz")
+    replace_list(repository, zstandard.compress(gzip.decompress(list_of(repository).read_bytes())))
+    repository.sign()
+    assert found(source(repository, web), opened, store, refresh=True)[0].release == NEW
 
 
 PACKAGE = (
