@@ -239,8 +239,9 @@ def test_blocks_without_end_take_no_square_of_the_time() -> None:
 def ended(text: str, status: str, *, later: bool = True) -> Judgement:
     """A boot whose first check ended with a status after such TAP; init then ends the rest, or the other had ended."""
     at = TEXTS.index("check ping exit 0")
-    rest = [one for one in TEXTS[at + 1 :] if later or not one.startswith("check write exit")]
-    messages = make_messages((*TEXTS[:at], f"tap ping {packed(text)}", f"check ping exit {status}", *rest), "fail")
+    texts = (*TEXTS[:at], f"tap ping {packed(text)}", f"check ping exit {status}", *TEXTS[at + 1 :])
+    kept = (one for one in texts if later or not one.startswith("check write exit"))
+    messages = make_messages(tuple(kept), "fail")
     return judge(make_outcome(messages=messages), make_machine(), make_bootable(), b"")
 
 
@@ -251,13 +252,16 @@ def ended(text: str, status: str, *, later: bool = True) -> Judgement:
         ("TAP version 13\n1..0 # SKIP no such device\n", ": no such device"),
         ("1..0 # skipped: no such device", ": no such device"),
         ("1..0 # SKIP\n", ""),
+        ("1..0\n", ""),
         ("1..2\nok 1 - a # SKIP no such device\nok 2 - b # SKIP\n", ": no such device"),
     ],
 )
 def test_a_kselftest_that_skips_is_a_skip(text: str, reason: str, later: bool) -> None:
     judgement = ended(text, "4", later=later)
     assert judgement.verdict is Verdict.SKIP, judgement.reason
-    assert judgement.reason == f"check ping skipped all of its tests{reason}"
+    assert judgement.reason == f"check ping skipped all of its tests{reason}" + (
+        "" if later else "; init then ended check write"
+    )
     assert {one.verdict for one in judgement.subresults if "ping" in one.name} == {Verdict.SKIP}
 
 
@@ -266,7 +270,6 @@ def test_a_kselftest_that_skips_is_a_skip(text: str, reason: str, later: bool) -
     [
         ("", "4"),
         ("1..0 # SKIP x\n", "1"),
-        ("1..0\n", "4"),
         ("1..2\nok 1 # SKIP x\nok 2\n", "4"),
         ("1..2\nok 1 # SKIP x\nnot ok 2\n", "4"),
         ("1..2\nok 1 # SKIP x\n", "4"),
@@ -275,6 +278,24 @@ def test_a_kselftest_that_skips_is_a_skip(text: str, reason: str, later: bool) -
 )
 def test_other_ends_are_no_skips(text: str, status: str) -> None:
     assert ended(text, status).verdict in {Verdict.FAIL, Verdict.TIMEOUT}
+
+
+def test_a_plan_of_no_tests_is_a_skip_to_be_seen() -> None:
+    judgement = judged(packed("TAP version 14\n1..0\n"))
+    assert [(one.name, one.verdict) for one in judgement.subresults][-1] == ("ping: all tests", Verdict.SKIP)
+
+
+def test_a_skip_excuses_no_other_container_of_its_name() -> None:
+    """An onboot container `ping` skips, and the check `ping` fails with status 4."""
+    at = TEXTS.index("onboot prepare exit 0")
+    texts = [
+        text.replace("prepare", "ping") for text in (*TEXTS[:at], f"tap prepare {packed('1..0 # SKIP x')}", *TEXTS[at:])
+    ]
+    texts = [text.replace("check ping exit 0", "check ping exit 4") for text in texts]
+    bootable = make_bootable(onboot=("ping", "ping"))
+    judgement = judge(make_outcome(messages=make_messages(tuple(texts), "fail")), make_machine(), bootable, b"")
+    assert (judgement.verdict, judgement.reason) == (Verdict.FAIL, "check ping exited with status 4")
+    assert [one.verdict for one in judgement.subresults if one.name == "check ping"] == [Verdict.FAIL]
 
 
 def test_a_skip_hides_no_other_failure() -> None:

@@ -50,7 +50,7 @@ def reported_faults(
                 RUNTIME_ADVICE,
             )
         elif message.words[1:2] == ("exit",) and message.kind in {"onboot", "onshutdown", "service", "check"}:
-            yield from _exit_finding(message, bootable, transcript, results)
+            yield from _exit_finding(message, outcome, bootable, transcript, results)
         elif message.kind == "service" and message.words[1:2] == ("stuck",):
             yield _stuck_finding(message)
 
@@ -73,7 +73,7 @@ def notes(outcome: Outcome) -> Iterator[str]:
 
 
 def _exit_finding(
-    message: GuestMessage, bootable: Bootable, transcript: bytes, results: Sequence[SubResult]
+    message: GuestMessage, outcome: Outcome, bootable: Bootable, transcript: bytes, results: Sequence[SubResult]
 ) -> Iterator[Finding]:
     name, status = message.words[0], message.words[2] if len(message.words) == 3 else "?"
     if status == "0" and message.kind != "service":
@@ -97,17 +97,28 @@ def _exit_finding(
             evidence,
             "If it only needs longer, raise the time in its bootmatrix.check annotation.",
         )
-    elif status == KSELFTEST_SKIP and (skips := _skipped(name, results)):
+    elif status == KSELFTEST_SKIP and (skips := _skipped(name, bootable, results)):
         reason = f": {skips[0].detail}" if skips[0].detail else ""
-        yield Finding(Verdict.SKIP, f"{role} {name} skipped all of its tests{reason}", evidence)
+        ended = f"; init then ended {', '.join(others)}" if (others := _unfinished(outcome, bootable)) else ""
+        yield Finding(Verdict.SKIP, f"{role} {name} skipped all of its tests{reason}{ended}", evidence)
     else:
         yield Finding(Verdict.FAIL, f"{role} {name} exited with status {status}{last}", evidence, _advice(status))
 
 
-def _skipped(name: str, results: Sequence[SubResult]) -> list[SubResult]:
-    """Return the skips of a container that printed nothing else."""
+def _unfinished(outcome: Outcome, bootable: Bootable) -> list[str]:
+    """Return the checks that were started and have no result."""
+    words = {message.words[:2] for message in outcome.messages if message.kind == "check"}
+    return [f"check {name}" for name in bootable.checks if (name, "start") in words and (name, "exit") not in words]
+
+
+def _skipped(name: str, bootable: Bootable, results: Sequence[SubResult]) -> list[SubResult]:
+    """Return the skips of a container that printed nothing else.
+
+    None if containers share the name: one's skips would excuse another's failure.
+    """
+    names = (*bootable.onboot, *bootable.checks, *bootable.onshutdown)
     mine = [result for result in results if result.name.startswith(f"{name}: ")]
-    return mine if all(result.verdict is Verdict.SKIP for result in mine) else []
+    return mine if names.count(name) == 1 and all(result.verdict is Verdict.SKIP for result in mine) else []
 
 
 def _cause(name: str, transcript: bytes, results: Sequence[SubResult]) -> tuple[str, Evidence | None]:
@@ -242,26 +253,29 @@ def subresults(outcome: Outcome, bootable: Bootable, results: Sequence[SubResult
         if message.words[1:2] == ("exit",) and len(message.words) == 3:
             exits.setdefault((message.kind, message.words[0]), []).append(message.words[2])
     for kind, names in (("onboot", bootable.onboot), ("check", tuple(bootable.checks))):
-        yield from (_container(kind, name, exits, results) for name in names)
+        yield from (_container((kind, name), bootable, exits, results) for name in names)
     started = {message.words[0] for message in outcome.messages if message.kind == "service" and message.words}
     for name in bootable.services:
         died = exits.get(("service", name))
         verdict = Verdict.FAIL if died or name not in started else Verdict.PASS
         detail = f"ended unasked with status {died[0]}" if died else "" if name in started else "not started"
         yield SubResult(name=f"service {name}", verdict=verdict, detail=detail)
-    yield from (_container("onshutdown", name, exits, results) for name in bootable.onshutdown)
+    yield from (_container(("onshutdown", name), bootable, exits, results) for name in bootable.onshutdown)
 
 
 def _container(
-    kind: str, name: str, exits: dict[tuple[str, str], list[str]], results: Sequence[SubResult]
+    key: tuple[str, str],
+    bootable: Bootable,
+    exits: dict[tuple[str, str], list[str]],
+    results: Sequence[SubResult],
 ) -> SubResult:
-    statuses = exits.get((kind, name))
+    name, statuses = " ".join(key), exits.get(key)
     if not statuses:
-        return SubResult(name=f"{kind} {name}", verdict=Verdict.FAIL, detail="no result")
+        return SubResult(name=name, verdict=Verdict.FAIL, detail="no result")
     status = statuses.pop(0)  # containers may share a name
     if status == "0":
-        return SubResult(name=f"{kind} {name}", verdict=Verdict.PASS)
+        return SubResult(name=name, verdict=Verdict.PASS)
     if status == "timeout":
-        return SubResult(name=f"{kind} {name}", verdict=Verdict.TIMEOUT, detail="did not end in time")
-    verdict = Verdict.SKIP if status == KSELFTEST_SKIP and _skipped(name, results) else Verdict.FAIL
-    return SubResult(name=f"{kind} {name}", verdict=verdict, detail=f"exited with status {status}")
+        return SubResult(name=name, verdict=Verdict.TIMEOUT, detail="did not end in time")
+    verdict = Verdict.SKIP if status == KSELFTEST_SKIP and _skipped(key[1], bootable, results) else Verdict.FAIL
+    return SubResult(name=name, verdict=verdict, detail=f"exited with status {status}")

@@ -88,6 +88,12 @@ def read_lines(text: str) -> Iterator[TapLine]:
             yield tap
 
 
+def is_tap(text: str) -> bool:
+    """Return whether a line, as shown, is TAP or a mark of a YAML block."""
+    lines = [_raw(line.rstrip()) for line in LINE_END.split(INVISIBLE.sub("", text))]
+    return any(line.text in {BLOCK_BEGINS, BLOCK_ENDS} or _parse(line) for line in lines)
+
+
 def _raw(line: str) -> _Raw:
     prefix = PREFIX.match(line)
     end = prefix.end() if prefix else 0
@@ -133,9 +139,9 @@ def _parse(line: _Raw) -> TapLine | None:
 
 
 def _plan(line: _Raw, match: re.Match[str]) -> TapLine:
-    """Return a plan; one of no tests may be a skip of all, with its reason."""
+    """Return a plan; one of no tests is a skip of all, perhaps with its reason."""
     number = int((match["planned"] or "").lstrip("0")[:MAX_DIGITS] or 0)
-    is_skip = not number and bool(match["skip"] or match["none"])
+    is_skip = not number
     reason = (match["reason"] or match["why"] or "").strip() if is_skip else ""
     return TapLine(
         "plan", line.indent, line.is_remark, number=number, directive="skip" if is_skip else "", reason=reason
