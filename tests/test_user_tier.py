@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from bootmatrix import Workspace
+from bootmatrix.cell.bounded_output import CUT, BoundedOutput
 from bootmatrix.cell.rejudge import is_expected
 from bootmatrix.cli.exits import exit_status
 from bootmatrix.errors import HostError, InputError
@@ -58,6 +60,21 @@ SPECS = {
     + "onboot:\n"
     + SHELL.format(name="a", text="printf half", more="")
     + SHELL.format(name="b", text="echo not ok 1 - it broke", more=""),
+    # The two share a root; what ends last is tested too.
+    "late": HEAD
+    + "onshutdown:\n"
+    + SHELL.format(name="z", text="echo 1..2; echo ok 1; echo not ok 2 - lost", more="")
+    + "services:\n"
+    + SHELL.format(name="a", text="true", more=", annotations: {bootmatrix.check: 30s}"),
+    # More than is kept, until the check has failed.
+    "loud": HEAD
+    + "services:\n"
+    + SHELL.format(name="a", text="yes $(seq 1000)", more="")
+    + SHELL.format(
+        name="b",
+        text="sleep 8; echo not ok 1 - it broke",
+        more=", annotations: {bootmatrix.check: 60s}",
+    ),
     "rights": HEAD + "onboot:\n" + SHELL.format(name="a", text="true", more=", capabilities: [CAP_NET_ADMIN]"),
     "usual": HEAD
     + "onboot:\n"
@@ -76,6 +93,8 @@ EXPECTED = {
     "dies": Verdict.USER_FAIL,
     "slow": Verdict.USER_FAIL,
     "tap": Verdict.USER_FAIL,
+    "late": Verdict.USER_FAIL,
+    "loud": Verdict.USER_FAIL,
     "rights": Verdict.USER_UNSUPPORTED,
     "usual": Verdict.USER_PASS,
     "etc": Verdict.USER_UNSUPPORTED,
@@ -169,7 +188,7 @@ def test_reports_never_call_it_a_pass(tried: Any) -> None:
     assert "user tier, no verdict on a kernel" in junit
     assert junit.count("<failure ") >= 8
     for form in ("html", "md"):
-        assert "18 cells are of the user tier: programs on the host's kernel" in printed(run, form)
+        assert "22 cells are of the user tier: programs on the host's kernel" in printed(run, form)
     assert printed(run, "tap").count("\nnot ok ") == 14
     assert ",user-pass,yes," in printed(run, "csv")
     assert {one["judgement"]["verdict"] for one in records.values()} == set(EXPECTED.values())
@@ -298,6 +317,32 @@ def test_a_run_without_guests_is_no_baseline_of_one_with_guests() -> None:
     }
     assert titles[("user",)] == "hello (user tier)"
     assert titles[("system",)] == titles[("user", "system")] == "hello"
+
+
+def kept(*pieces: bytes, **limits: int) -> bytes:
+    file = io.BytesIO()
+    output = BoundedOutput(file, **limits)
+    for piece in pieces:
+        output.feed(piece)
+    output.finish()
+    return file.getvalue()
+
+
+def test_output_that_is_too_long_loses_no_test() -> None:
+    noise = b"a| prose\n"
+    whole = b"a| 1..2\na| ok 1\n" + 9 * noise + b"b| not ok 2 - x\nb|   ---\nb| book\n" + noise + b"a| last"
+    expected = b"a| 1..2\na| ok 1\n" + CUT + b"b| not ok 2 - x\nb|   ---\n"
+    assert kept(whole[:30], whole[30:], keep_bytes=20) == expected
+    assert kept(*(whole[at : at + 1] for at in range(len(whole))), keep_bytes=20) == expected
+    assert kept(whole) == whole + b"\n"
+
+
+def test_more_tests_than_are_kept_are_a_failure() -> None:
+    printed = kept(
+        b"".join(b"a| ok %d\nb| prose\n" % number for number in range(1000)), keep_bytes=9, keep_tap_bytes=99
+    )
+    assert printed.splitlines()[-1:] == [b"a| Bail out! more output than is kept"]
+    assert printed.count(b"Bail out!") == 1
 
 
 def test_an_old_kernel_is_refused() -> None:

@@ -17,13 +17,14 @@ from typing import IO, Any
 import anyio.to_thread
 
 from bootmatrix.assembly.image.builder import Builder
-from bootmatrix.assembly.initrd.bundle import result_paths
+from bootmatrix.assembly.initrd.bundle import own_root, result_paths
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds, place
-from bootmatrix.assembly.initrd.root import RootParts, base_tree, container_ids, guest_tree
+from bootmatrix.assembly.initrd.root import RootParts, base_tree, container_ids, guest_tree, id_order
 from bootmatrix.assembly.initrd.runtime_config import runtime_config
 from bootmatrix.assembly.initrd.world import is_volume, is_within, normal
 from bootmatrix.assembly.tree import EPOCH_S, Tree, write_tar
 from bootmatrix.assembly.userland import fetch_images, image_artefact
+from bootmatrix.cell.bounded_output import BoundedOutput
 from bootmatrix.errors import HostError
 from bootmatrix.fsio import read_whole
 from bootmatrix.judge.user_tier import judge_user
@@ -49,7 +50,6 @@ NAMESPACED = {
     "CAP_SYS_CHROOT",
 }
 """Those of an ordinary container. In a namespace of one user they reach its own files and processes only."""
-MAX_CONSOLE_BYTES = 16 << 20
 MAX_ACCOUNT_BYTES = 1 << 20
 LIMIT_S = 60.0
 """For everything beside what the containers may take."""
@@ -73,14 +73,17 @@ def containers_of(
     """
     limits = check_seconds(bundles)
     roots: dict[str, str] = {}
-    made = []
-    for bundle in bundles:
-        root = roots.setdefault(
-            bundle.image.digest, f"{bundle.path}/{'rootfs' if bundle.settings.readonly else 'lower'}"
+    for bundle in id_order(bundles):  # as the tree has them
+        roots.setdefault(bundle.image.digest, own_root(bundle))
+    made = [
+        _container(
+            bundle,
+            roots[bundle.image.digest],
+            runtime_config(bundle.container, bundle.settings, bundle.image.config, ids),
+            tree,
         )
-        made.append(
-            _container(bundle, root, runtime_config(bundle.container, bundle.settings, bundle.image.config, ids), tree)
-        )
+        for bundle in bundles
+    ]
     if spec.kernel.cmdline or spec.kernel.image:
         raise Unsupported("the spec has a kernel or a kernel command line of its own")
     if not made:
@@ -229,11 +232,11 @@ class UserRun:
         return self._outcome(is_late=is_late, wall_s=time.monotonic() - started)
 
     def _read_console(self, pipe: IO[bytes]) -> None:
-        left = MAX_CONSOLE_BYTES
         with self._console.open("wb") as file:
+            output = BoundedOutput(file)
             while data := pipe.read1(1 << 16):  # type: ignore[attr-defined]
-                file.write(data[:left])
-                left -= len(data[:left])
+                output.feed(data)
+            output.finish()
 
     def _read_account(self, pipe: IO[bytes]) -> None:
         while data := pipe.read1(1 << 16):  # type: ignore[attr-defined]

@@ -93,7 +93,7 @@ def _tap(containers: Sequence[UserContainer], console: str) -> tuple[tuple[SubRe
     results: list[SubResult] = []
     faults: list[str] = []
     lines = console.split("\n")
-    for name in dict.fromkeys(container.name for container in containers if container.role in {"onboot", "check"}):
+    for name in dict.fromkeys(container.name for container in containers if container.role != "service"):
         prefix = f"{name}| "
         tap = parse("\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix)), name)
         results += tap.results[:MAX_RESULTS]

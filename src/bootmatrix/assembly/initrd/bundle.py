@@ -70,7 +70,7 @@ def add_bundles(  # noqa: PLR0913
     """
     roots: dict[str, str] = {}
     for bundle in bundles:
-        own = f"{bundle.path}/{'rootfs' if bundle.settings.readonly else 'lower'}"
+        own = own_root(bundle)
         root = roots.setdefault(bundle.image.digest, own)
         if root == own and bundle.image.digest in on_disk:
             tree.put(own, directory())
@@ -84,6 +84,11 @@ def add_bundles(  # noqa: PLR0913
             tree.put(SHARED_PIDS, text_file(""))
     if on_disk:
         tree.put(ROOTS_LIST, text_file("".join(_root_lines(bundles, roots, on_disk))))
+
+
+def own_root(bundle: BundleSpec) -> str:
+    """Return the path of the root of a bundle's image, if it is the first one."""
+    return f"{bundle.path}/{'rootfs' if bundle.settings.readonly else 'lower'}"
 
 
 def disk_serial(digest: str) -> str:

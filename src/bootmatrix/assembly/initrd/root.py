@@ -102,7 +102,7 @@ def linuxkit_tree(parts: RootParts) -> Tree:
     if in_world:
         tree.put(WORLD_FILE, text_file(""))
         tree.put(SHARED_PIDS, text_file(""))  # whose /proc is what they see of it
-    add_bundles(_id_order(parts.bundles), ids, tree, store, in_world=in_world, on_disk=parts.on_disk)
+    add_bundles(id_order(parts.bundles), ids, tree, store, in_world=in_world, on_disk=parts.on_disk)
     before = dict(tree.nodes) if spec.files and any(PROTOCOL in image.config.labels for image in init) else None
     add_files(spec, ids, tree, SpecSources(store, source_digests(spec) if parts.sources is None else parts.sources))
     if before is not None:
@@ -112,9 +112,10 @@ def linuxkit_tree(parts: RootParts) -> Tree:
 
 def container_ids(bundles: tuple[BundleSpec, ...]) -> dict[str, int]:
     """Return the numbers that containers' names stand for in a uid or gid."""
-    return {bundle.container.name: number for number, bundle in enumerate(_id_order(bundles), start=FIRST_ID)}
+    return {bundle.container.name: number for number, bundle in enumerate(id_order(bundles), start=FIRST_ID)}
 
 
-def _id_order(bundles: tuple[BundleSpec, ...]) -> list[BundleSpec]:
+def id_order(bundles: tuple[BundleSpec, ...]) -> list[BundleSpec]:
+    """Return bundles in the order in which they are numbered and share roots."""
     order = {"onboot": 0, "onshutdown": 1, "services": 2}
     return sorted(bundles, key=lambda bundle: order[bundle.section])
