@@ -13,7 +13,7 @@ SETTINGS = "bootmatrix.channel=console bootmatrix.exit=exit"
 SETTINGS_VARIABLE = "BOOTMATRIX"
 """The variable that src/guest/settings.h names."""
 CONSOLE_BYTES = 32 << 20
-"""Limit of a place's output."""
+"""Limit of a place's output that is kept. Messages count beyond it, too."""
 Follow = Callable[[bytes], object]
 
 
@@ -29,6 +29,7 @@ class Talk:
     conversation: Conversation = field(default_factory=lambda: Conversation(secrets.token_hex(16), noisy=True))
     messages: list[GuestMessage] = field(default_factory=list)
     transcript: bytearray = field(default_factory=bytearray)
+    dropped_bytes: int = 0
     limit: str = ""
     status: int | None = None
     host_error: str = ""
@@ -51,13 +52,14 @@ class Talk:
         self.wall_s, self.limit = time.monotonic() - self.began_s, self.limit or limit
 
     def feed(self, data: bytes) -> bytes:
-        """Take output; return the reply to init. Too much output sets `limit`."""
-        if len(self.transcript) + len(data) > CONSOLE_BYTES:
-            self.limit = "flood"
-            return b""
-        self.transcript += data
+        """Take output; return the reply to init. A flood of messages sets `limit`."""
+        kept = data[: CONSOLE_BYTES - len(self.transcript)]
+        self.transcript += kept
+        self.dropped_bytes += len(data) - len(kept)
         self.follow(data)
         self.messages += self.conversation.feed(data, time.monotonic() - self.began_s)
+        if self.conversation.flooded:
+            self.limit = "flood"
         return self.conversation.take_reply() or b""
 
     def outcome(self) -> Outcome:
@@ -75,5 +77,6 @@ class Talk:
             result_fault=self.conversation.fault,
             started_at=self.started_at,
             wall_s=self.wall_s,
-            console_bytes=len(self.transcript),
+            console_bytes=len(self.transcript) + self.dropped_bytes,
+            console_dropped_bytes=self.dropped_bytes,
         )

@@ -71,7 +71,7 @@ def judge_signed(place: str, outcome: Outcome, bootable: Bootable, transcript: b
 def judge_console(place: Elsewhere, outcome: Outcome, bootable: Bootable, transcript: bytes) -> Judgement:
     """Judge a cloud's console: init's unsigned account, and the kernel."""
     outcome = outcome.model_copy(update={"messages": unsigned_messages(transcript)})
-    names = (*bootable.onboot, *bootable.checks)
+    names = (*bootable.onboot, *bootable.checks, *bootable.onshutdown)
     printed = [_tap(name, transcript) for name in dict.fromkeys(names)]
     faults = find_kernel_faults(kernel_lines(transcript, None))
     judgement = _judge(place, outcome, bootable, transcript, (printed, faults))
@@ -106,6 +106,9 @@ def _judge(
         _find(place, outcome, bootable, transcript, (results, faults)), key=lambda finding: finding.gravity
     )
     findings += [finding for tap in printed for finding in tap.findings]
+    if any(finding.verdict is Verdict.SKIP for finding in findings):
+        findings = [finding for finding in findings if not finding.follows]
+        findings.sort(key=lambda finding: finding.gravity)
     if not subresults and not findings:
         return Judgement(verdict=Verdict.BUILD_ERROR, reason="nothing was tested: the spec has no container")
     if not findings:
@@ -151,12 +154,14 @@ def _find(
     if faults:
         yield from console.find_panics(kernel_lines(transcript, None), faults)
         yield from console.check_faults(faults, Starvation())
-    if outcome.limit:
+    if outcome.limit and outcome.limit != "flood":
         reason = f"it did not end within {outcome.wall_s:.0f} s"
         yield Finding(Verdict.TIMEOUT, reason, console.last_lines(transcript), "Raise the limit with --timeout.")
-    yield from completeness.reported_faults(outcome, bootable, transcript, results)
+    reported = list(completeness.reported_faults(outcome, bootable, transcript, results))
+    yield from reported
     if outcome.result_fault:
         yield Finding(Verdict.FAIL, f"invalid result channel: {outcome.result_fault}")
-    yield from completeness.find_gaps(outcome, bootable, transcript)
+    is_skipped = any(finding.verdict is Verdict.SKIP for finding in reported)
+    yield from completeness.find_gaps(outcome, bootable, transcript, is_skipped=is_skipped)
     if place.exit_status:
         yield Finding(Verdict.FAIL, f"init exited with status {place.exit_status}", follows=True)
