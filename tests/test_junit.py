@@ -115,6 +115,13 @@ def test_earlier_failures_agree_with_fail_on_regression(only: bool) -> None:
     assert states == ["failed", "failed", "skipped" if only else "failed"]
 
 
+def test_earlier_failures_of_the_user_tier_agree_too() -> None:
+    cell = make_cell("x86_64").model_copy(update={"tier": "user"})
+    change = CellChange(cell.id, "cold", ChangeKind.STILL_FAILING, "user-fail", "user-fail", is_regression=False)
+    past = Past(Comparison("r", "b", STARTED, (change,)), regressions_only=True)
+    assert set(classes(junit([make_record(cell, Verdict.USER_FAIL)], past)).values()) == {"skipped"}
+
+
 def test_the_file_of_a_run_agrees_with_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for day in (1, 2):
         name = write_dated(
