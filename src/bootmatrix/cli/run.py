@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from bootmatrix.cell.fault_places import WORDS
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
-from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
+from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.matrix import hold_s
 from bootmatrix.cli.notify import notifier, tell
 from bootmatrix.cli.output import say, write_console
@@ -42,7 +42,7 @@ FOLLOW_S = 0.05
 
 
 def run(args: argparse.Namespace) -> int:
-    """Boot and return the exit status: 0 pass, 1 guest's verdict, 3 ours."""
+    """Boot; return the exit status: 0 pass, 1 guest's verdict, 2 skip, 3 ours."""
     if args.on:
         from bootmatrix.cli.run_on import run_on
 
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     elif len(kept) > 1:
         say(f"--keep FOLDER saves {', '.join(kept)}.")
     if not judgement.verdict.is_guests:
-        return OUR_FAULT
+        return BAD_INPUT if judgement.verdict is Verdict.SKIP else OUR_FAULT
     if judgement.verdict == "pass":
         return EXPECTED
     if args.match and args.match != judgement.verdict and args.match not in judgement.reason:

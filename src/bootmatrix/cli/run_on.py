@@ -7,7 +7,7 @@ from pathlib import Path
 from bootmatrix.assembly.export import BUILT
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
-from bootmatrix.cli.exits import EXPECTED, NOT_EXPECTED, OUR_FAULT
+from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, NOT_EXPECTED, OUR_FAULT
 from bootmatrix.cli.output import say, write_console
 from bootmatrix.cloud import place as clouds
 from bootmatrix.cloud.docker import DockerPlace
@@ -52,6 +52,8 @@ def run_on(args: argparse.Namespace) -> int:
         say(judgement.advice)
     if judgement.verdict in {Verdict.PASS, Verdict.USER_PASS}:
         return EXPECTED
+    if judgement.verdict is Verdict.SKIP:
+        return BAD_INPUT
     return NOT_EXPECTED if judgement.verdict.is_tested else OUR_FAULT
 
 
