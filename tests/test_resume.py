@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +19,13 @@ from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Plan, RunRequest
+from bootmatrix.model.run_config import SourceConfig
 from bootmatrix.progress import NullObserver
 from bootmatrix.runs.run_store import LOCK_FILE, RUN_FILE, STARTED_FILE, load_run
 from bootmatrix.source.archive import open_archive
 from bootmatrix.store import Store
 from bootmatrix.workspace.finished import RunOptions
-from bootmatrix.workspace.planned_run import check_machines
+from bootmatrix.workspace.planned_run import check_machines, check_sources
 from kills import Setting, adopting, moments, try_kill, verdicts, wait_for_children
 from packages import Deb, entry
 from samples import green_records, make_cell, write_run
@@ -117,6 +119,38 @@ def test_which_machines_go_on(began: tuple[str, str], now: tuple[str, str], is_r
     refusal = pytest.raises(InputError, match="was given without") if is_refused else nullcontext()
     with refusal:
         check_machines(Path("r"), order, RunOptions(executor=now[0], cluster=now[1]))
+
+
+def test_a_run_goes_on_with_its_sources_or_is_refused(stage: Stage, killed: Path) -> None:
+    """The address of a saved run is named, not used unasked."""
+    started = json.loads((killed / STARTED_FILE).read_text())
+    started["order"] |= {"archive": "http://mirror.invalid/debian", "offline": True}
+    (killed / STARTED_FILE).write_text(json.dumps(started))
+    options = "--archive http://mirror.invalid/debian --offline"
+    for words in ((), ("--offline",), ("--archive", "http://other.invalid/debian")):
+        done = stage.run("matrix", "--resume", "reports/latest", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--resume was given without" in done.stderr
+        assert f"bootmatrix matrix --resume {killed} {options}\n" in done.stderr
+    done = stage.run("matrix", "--resume", "reports/latest", *options.split())
+    assert done.returncode == 1 and not load_run(killed).missing, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "lacking"),
+    [
+        ({}, {}, ""),
+        ({}, {"archive": "http://a.invalid", "offline": True}, ""),
+        ({"archive": "http://a.invalid"}, {"archive": "http://user:word@a.invalid"}, ""),
+        ({"archive": "http://a.invalid"}, {}, "--archive http://a.invalid"),
+        ({"allow_older_release": True, "offline": True}, {"offline": True}, "--allow-older-release"),
+    ],
+)
+def test_which_sources_go_on(began: dict[str, Any], now: dict[str, Any], lacking: str) -> None:
+    order = RunRequest(plan=Plan(cells=()), **began)
+    refusal = pytest.raises(InputError, match=f"began with {lacking}, and") if lacking else nullcontext()
+    with refusal:
+        check_sources(Path("r"), order, SourceConfig(cache=Path("c"), **now))
 
 
 def test_a_changed_spec_is_refused(stage: Stage, killed: Path) -> None:

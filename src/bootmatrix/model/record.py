@@ -126,7 +126,8 @@ class RunRequest(Model):
     """The request of a run.
 
     `inputs` has digests of its inputs, by name. `locked`: it is confined to its lock. `allow_empty`: a run without
-    cells is a success. `executor` and `cluster`, a file, are where its cells run. `commit` is under test.
+    cells is a success. `executor` and `cluster`, a file, are where its cells run. `commit` is under test. `archive` is
+    the address that was named, `offline` and `allow_older_release` are further options of its sources.
     """
 
     plan: Plan
@@ -136,6 +137,9 @@ class RunRequest(Model):
     executor: str = LOCAL
     cluster: str = ""
     commit: str = ""
+    archive: str = ""
+    offline: bool = False
+    allow_older_release: bool = False
 
 
 class AcceptanceRecord(Model):

@@ -354,6 +354,9 @@ def _order(runs: Sequence[Run], records: Sequence[Record], notes: _Notes) -> Run
         allow_empty=bool(orders) and all(order.allow_empty for order in orders) and not _wholes(runs),
         executor=place.executor,
         cluster=place.cluster,
+        archive=place.archive,
+        offline=place.offline,
+        allow_older_release=place.allow_older_release,
         commit=" + ".join(dict.fromkeys(order.commit for order in orders)),
     )
 

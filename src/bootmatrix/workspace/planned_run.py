@@ -11,7 +11,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.qemu_args import check_words
 from bootmatrix.model import LOCAL, Cell, Plan, Profile, Run, RunRequest, Skip, Spec, Tier
-from bootmatrix.model.run_config import RunConfig
+from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.plan import verifying
 from bootmatrix.qemu.suitability import why_never
 from bootmatrix.runs.run_store import LOCK_FILE, check_links, load_resumable_run
@@ -21,6 +21,8 @@ from bootmatrix.workspace.finished import RunOptions
 HOST_TIERS: tuple[Tier, ...] = ("user", "docker")
 """Tiers on this host's own kernel. A matrix or a saved run may be anybody's, and cannot choose them alone."""
 TIERS_VARIABLE = "BOOTMATRIX_TIERS"
+SOURCES = ("archive", "offline", "allow_older_release")
+"""Options of a run's sources, as RunRequest and SourceConfig have them. Its lock and its images are kept with it."""
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,38 @@ def check_tiers(planned: PlannedRun) -> None:
         )
 
 
+def check_sources(folder: Path, order: RunRequest | None, sources: SourceConfig) -> None:
+    """Refuse to finish a run silently with other sources than it began with.
+
+    An address of a saved run is named, never used by itself: the run may be from elsewhere. Raises InputError.
+    """
+    if order is None:
+        return
+    is_given = {name: bool(getattr(sources, name)) for name in SOURCES}
+    lacking = [words for name, words in _source_options(order).items() if not is_given[name]]
+    if lacking:
+        raise InputError(
+            f"{folder}: it began with {' '.join(lacking)}, and --resume was given without",
+            f"Run: {resume_command(folder, order)}",
+        )
+
+
 def resume_command(folder: Path, order: RunRequest | None) -> str:
-    """Return the command that finishes a run on the machines on which it began."""
+    """Return the command that finishes a run as it began: machines, tiers, sources."""
     machines, tiers = (_machines(order), ",".join(host_tiers(order.plan.cells))) if order else ("", "")
-    return f"bootmatrix matrix --resume {shlex.quote(str(folder))}{machines}{f' --tier {tiers}' if tiers else ''}"
+    options = f"{machines}{f' --tier {tiers}' if tiers else ''}{_sources(order) if order else ''}"
+    return f"bootmatrix matrix --resume {shlex.quote(str(folder))}{options}"
+
+
+def _source_options(order: RunRequest) -> dict[str, str]:
+    """Return the options of a run's sources that differ from their defaults, by name."""
+    flags = (name for name in SOURCES if getattr(order, name) is True)
+    options = {name: f"--{name.replace('_', '-')}" for name in flags}
+    return {**({"archive": f"--archive {shlex.quote(order.archive)}"} if order.archive else {}), **options}
+
+
+def _sources(order: RunRequest) -> str:
+    return "".join(f" {words}" for words in _source_options(order).values())
 
 
 def _machines(order: RunRequest) -> str:

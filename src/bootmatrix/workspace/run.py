@@ -29,6 +29,7 @@ from bootmatrix.workspace.finished import FinishedRun, RunOptions
 from bootmatrix.workspace.planned_run import (
     PlannedRun,
     check_machines,
+    check_sources,
     check_tiers,
     check_unchanged,
     resume_command,
@@ -165,12 +166,13 @@ def begin(planned: PlannedRun, baseline: str, options: RunOptions) -> RunWriter:
 
     Raises InputError if inputs have changed since the run began, or another process writes to it.
     """
-    request = request_of(planned, options)
     if planned.before is None:
-        return RunWriter.create(planned.reports, planned.title, baseline, request, options.branch)
-    check_unchanged(planned.before, request)
-    check_machines(planned.reports / planned.name, planned.before.order, options)
-    return RunWriter.resume(planned.reports / planned.name)
+        return RunWriter.create(planned.reports, planned.title, baseline, request_of(planned, options), options.branch)
+    folder = planned.reports / planned.name
+    check_sources(folder, planned.before.order, planned.config.sources)
+    check_unchanged(planned.before, request_of(planned, options))
+    check_machines(folder, planned.before.order, options)
+    return RunWriter.resume(folder)
 
 
 def request_of(planned: PlannedRun, options: RunOptions) -> RunRequest:
@@ -189,6 +191,9 @@ def request_of(planned: PlannedRun, options: RunOptions) -> RunRequest:
         executor=options.executor or LOCAL,
         cluster=redacted(options.cluster),
         commit=options.commit,
+        archive=redacted(config.sources.archive or ""),
+        offline=config.sources.offline,
+        allow_older_release=config.sources.allow_older_release,
     )
 
 
