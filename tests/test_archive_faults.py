@@ -20,7 +20,7 @@ from bootmatrix.errors import HostError, InfraError, Interrupted, NetworkError, 
 from bootmatrix.model import Package
 from bootmatrix.source import download
 from bootmatrix.source.archive import open_archive
-from bootmatrix.source.release import signed_text
+from bootmatrix.source.release import Release, signed_text
 from bootmatrix.store import Store
 from small_archive import Signer, SmallArchive
 from small_disk import run_on_small_disk
@@ -112,6 +112,16 @@ def test_another_suites_index_is_refused(published: SmallArchive, opened: Opener
     with pytest.raises(UntrustedError, match=r"for suite old is signed for suite new"):
         opened().kernel("6.12", kernel_source(suites="old"), "amd64")
     assert files_of(store.folder / "blobs") == []
+
+
+def test_a_suite_that_shares_a_codename_is_another() -> None:
+    """As Ubuntu's: a mirror that serves proposed packages as the release is refused."""
+    proposed = Release(suite="noble-proposed", codename="noble", indexes={})
+    proposed.check_suite("noble-proposed")
+    with pytest.raises(UntrustedError, match="for suite noble is signed for suite noble-proposed"):
+        proposed.check_suite("noble")
+    for name in ("noble", "stable"):
+        Release(suite="stable", codename="noble", indexes={}).check_suite(name)
 
 
 def test_a_suite_may_be_named_by_its_codename(small: SmallArchive, opened: Opener) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -320,6 +321,25 @@ def test_specs_of_one_name_are_refused(matrix: Callable[[str], Path], write: Wri
     write("other/a.yml", "init: []\n")
     path = matrix('specs: [a.yml, other/a.yml]\narch: [all]\nkernel: ["6.1"]\n')
     assert "the specs a.yml and other/a.yml have the same name 'a'" in refusal(lambda: load_matrix(path, PROFILES))
+
+
+def test_a_matrix_of_too_many_cells_is_refused_early(write: Write) -> None:
+    spec = write("a.yml", "init: []\n")
+    names = ", ".join(f'"k{number}"' for number in range(20_000))
+    path = write("many.matrix.yml", f"specs: [{', '.join([spec.name] * 5000)}]\narch: [x86_64]\nkernel: [{names}]\n")
+    started = time.process_time()
+    with pytest.raises(FileError, match="the matrix has more than 100000 cells"):
+        load_matrix(path, PROFILES)
+    assert time.process_time() - started < 60, "a hundred million cells would take hours, and all memory"
+
+
+def test_a_matrix_of_too_many_entries_is_refused_early(write: Write) -> None:
+    spec = write("a.yml", "init: []\n")
+    entries = "".join('  - {kernel: "6.1", reason: x}\n' for _ in range(15_000))
+    kernels = ", ".join(['"6.1"', *(f'"k{number}"' for number in range(2000))])
+    path = write("many.matrix.yml", f"specs: [{spec.name}]\narch: [x86_64]\nkernel: [{kernels}]\nxfail:\n{entries}")
+    with pytest.raises(FileError, match="15000 entries for some of 2001 cells are too many"):
+        load_matrix(path, PROFILES)
 
 
 def test_a_matrix_answers_for_its_specs(matrix: Callable[[str], Path], write: Write) -> None:

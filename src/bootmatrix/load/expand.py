@@ -1,6 +1,7 @@
 """Expansion of a matrix into cells, before exclusions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,6 +20,8 @@ SPEC_KERNEL = "spec"
 """The name of the kernel whose image the spec names."""
 USER_KERNEL, DOCKER_KERNEL = "user", "docker"
 """The kernel names in cells of the tiers of these names: the host's own, and the engine's."""
+MAX_CELLS = 100_000
+"""Limit of a matrix, whose file may be anybody's; repeated names count."""
 RESERVED = {ALL, ANY_KERNEL, OWN_KERNEL, SPEC_KERNEL, USER_KERNEL, DOCKER_KERNEL}
 Boards = Mapping[str, str]
 """Architectures of boards by their names, which are the kernel names in cells of the hardware tier."""
@@ -38,13 +41,13 @@ def product(
     targets = with_facts(find_targets(matrix.arch, profiles), matrix)
     maker = _CellExpander(matrix, boards)
     _check_boards(matrix, targets, boards)
-    cells = [cell for spec in specs for cell in maker.cells_without_guests(spec, targets)]
+    cells = _bounded(cell for spec in specs for cell in maker.cells_without_guests(spec, targets))
     if "system" in matrix.tier:
-        cells += [
+        cells += _bounded(
             cell
             for spec in specs
             for cell in maker.cells(spec, targets, matrix.kernel, matrix.page_size, matrix.va_bits)
-        ]
+        )
     if (matrix.page_size or matrix.va_bits) and not cells:
         raise no_kernel_left(targets, matrix)
     for entry in matrix.include if "system" in matrix.tier else ():
@@ -55,6 +58,14 @@ def product(
     for cell in cells:
         first.setdefault(cell.id, cell)
     return tuple(first.values())
+
+
+def _bounded(cells: Iterable[Cell]) -> list[Cell]:
+    """List cells. Raises InputError if there are more than any run can have."""
+    listed = list(islice(cells, MAX_CELLS + 1))
+    if len(listed) > MAX_CELLS:
+        raise InputError(f"the matrix has more than {MAX_CELLS} cells", "Split it into several.")
+    return listed
 
 
 def _has_own_kernel(spec: Path) -> bool:

@@ -18,6 +18,8 @@ from bootmatrix.model.durations import duration_s
 P = ParamSpec("P")
 SHORT_FORMS = {"xfail": "reason", "console": "text", "expect": "", "qemu_args": "args", "resources": ""}
 """Keys whose only entry needs no list, and the entry's key that may stand alone."""
+MAX_MATCHES = 20_000_000
+"""Limit of comparisons of a matrix's entries with its cells, about a minute."""
 SUFFIXES = (".matrix.yml", ".matrix.yaml")
 
 
@@ -157,6 +159,10 @@ def _check_cells(document: Document, matrix: Matrix, base: Path, profiles: Mappi
         return
     for kernel, message in unknown_kernels(cells, profiles):
         document.complain(_kernel_place(matrix, kernel), message)
+    entries = sum(len(patterns) for _, patterns in _patterns(matrix))
+    if entries * len(cells) > MAX_MATCHES:
+        document.complain((), f"{entries} entries for some of {len(cells)} cells are too many. Split the matrix")
+        return
     for key, patterns in _patterns(matrix):
         for index, pattern in enumerate(patterns):
             if not any(matches(pattern, cell, profiles, base) for cell in cells):

@@ -44,8 +44,12 @@ class Release(Model):
     indexes: dict[str, IndexFile]
 
     def check_suite(self, suite: str) -> None:
-        """Check a release's suite. Raises UntrustedError if it is another."""
-        if suite not in {self.suite, self.codename}:
+        """Check a release's suite. Raises UntrustedError if it is another.
+
+        Some archives give one codename to several suites, `NAME` and `NAME-proposed`: there it names the first alone.
+        """
+        is_part = self.suite.startswith(f"{self.codename}-")
+        if suite not in {self.suite, *(() if is_part else (self.codename,))}:
             raise UntrustedError(
                 f"the archive's file for suite {suite} is signed for suite {self.suite} ({self.codename})",
                 "The mirror is misconfigured, or someone is tampering with it: use another with BOOTMATRIX_ARCHIVE.",
