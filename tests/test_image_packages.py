@@ -90,6 +90,15 @@ def test_a_local_package_needs_a_newer_library(kitchen: Kitchen, small: SmallArc
     assert "1.5-1" in caught.value.hint
 
 
+def test_a_package_of_endless_alternatives_is_refused(kitchen: Kitchen, small: SmallArchive) -> None:
+    """Each is looked up, with names like it: 200,000 of them would take hours."""
+    small.publish()
+    more = f"Depends: {' | '.join(f'none{number}' for number in range(200_000))}\n"
+    path = kitchen.deb("mine_9_amd64.deb", Deb("mine", "9", "amd64", more).of(entry("./usr/bin/mine", b"program")))
+    with pytest.raises(BuildError, match="199999 alternative dependencies, more than the limit of 500"):
+        kitchen.make(debs=[path])
+
+
 def test_the_first_alternative_that_the_archive_has(kitchen: Kitchen, small: SmallArchive) -> None:
     small.add("bookworm", "third")
     small.add("bookworm", "second")

@@ -130,6 +130,16 @@ def test_a_damaged_list_is_told(tool: Tool, text: str) -> None:
     assert "accepted.json: damaged" in tool("compare", "latest", "--fail-on", "regression", status=2)
 
 
+@pytest.mark.parametrize("until", ["20201231", "2020-W01-1"])
+def test_a_day_in_another_form_never_ends_late(tool: Tool, until: str) -> None:
+    """As texts, both are behind each day of 2020."""
+    entry = {"cell": "*", "reason": "x", "by": "x", "at": "", "until": until, "title": ""}
+    tool.reports.mkdir(exist_ok=True)
+    (tool.reports / "accepted.json").write_text(json.dumps({"format": 1, "accepted": [entry]}))
+    with pytest.raises(InputError, match="must be a day such as 2026-12-31"):
+        read_accepted(tool.reports)
+
+
 def test_accepted_failures_that_never_end_are_not_read(tool: Tool) -> None:
     """The folder of the runs may be somebody else's."""
     tool.reports.mkdir(exist_ok=True)

@@ -36,6 +36,7 @@ from bootmatrix.load.kernels import with_custom_kernels
 from bootmatrix.model import Kernel, KernelForm
 from bootmatrix.source import safe_archive
 from bootmatrix.source.kernel_formats import kernel_formats
+from bootmatrix.source.kernel_formats.modules import paths
 from bootmatrix.store import Store
 from command_line import Tool, refused
 from kernel_forms import CONFIG, PROFILES, RELEASE, kernel_files, make_kernel
@@ -213,6 +214,44 @@ def test_a_zimage_that_is_cut_off() -> None:
     check_whole(bytes(data))
     with pytest.raises(BuildError, match="cut off: it has 399 bytes, and its header says 400"):
         check_whole(bytes(data[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        (forms.tree, ".config"),
+        (forms.tree, "include/config/kernel.release"),
+        (forms.tree, "modules.order"),
+        (forms.tree, "arch/mine/boot/dts/x.dtb"),
+        (forms.tuxmake, "config"),
+        (forms.tuxmake, "Image.gz"),
+    ],
+)
+def test_a_link_out_of_a_kernels_folder_is_refused(
+    form: Callable[[forms.Files, Path], Path], name: str, tmp_path: Path, tool: Tool
+) -> None:
+    """The folder may be anybody's, and the guest gets what its files contain."""
+    source, private = form(FILES, tmp_path), tmp_path / "private"
+    private.write_bytes(b"CONFIG_SECRET=y\n")
+    (source / name).unlink(missing_ok=True)
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    (source / name).symlink_to(private)
+    done = tool("kernels", "add", "mine", str(source))
+    assert done.returncode == 2
+    assert f"{source.name}/{name}: a link out of " in done.stderr
+    assert "SECRET" not in done.stdout + done.stderr
+
+
+def test_a_folder_of_modules_may_link_to_modules_alone(tmp_path: Path) -> None:
+    (tmp_path / "private").write_text("secret")
+    (tmp_path / "other.ko.xz").write_bytes(b"")
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "weak.ko.xz").symlink_to("../other.ko.xz")
+    assert paths(folder) == [folder / "weak.ko.xz"]
+    (folder / "x.ko").symlink_to("../private")
+    with pytest.raises(InputError, match=r"x\.ko: a link out of"):
+        paths(folder)
 
 
 def test_a_build_tree_beside_the_folder_of_kernels_yml_keeps_its_modules(

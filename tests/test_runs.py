@@ -262,6 +262,20 @@ def test_no_console_is_read_behind_a_link(tmp_path: Path, depth: int) -> None:
         read_console(folder, record)
 
 
+@pytest.mark.parametrize("depth", range(1, 6))
+def test_no_record_of_an_unfinished_run_is_read_behind_a_link(tmp_path: Path, depth: int) -> None:
+    """A run from elsewhere would have another run's records in its report."""
+    run, folder = write_run(tmp_path, green_records())
+    (folder / "run.json").unlink()
+    assert len(load_run(folder).records) == len(run.records)
+    file = folder / "cells/influxdb/x86_64/pc/6.1/record.json"
+    linked = (file, *file.parents)[depth]
+    linked.rename(tmp_path / "private")
+    linked.symlink_to(tmp_path / "private")
+    with pytest.raises(InputError, match="expected a folder of the run, found a link"):
+        load_run(folder)
+
+
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_atomic(target, b"old")

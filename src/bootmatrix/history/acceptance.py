@@ -79,7 +79,8 @@ def read_accepted(reports: Path) -> tuple[AcceptedFailure, ...]:
 def _entry(value: dict[str, str]) -> AcceptedFailure:
     if set(value) != set(_KEYS) or not all(isinstance(text, str) for text in value.values()):
         raise ValueError(f"an entry must have the texts {', '.join(_KEYS)}")
-    date.fromisoformat(value["until"])
+    if date.fromisoformat(value["until"]).isoformat() != value["until"]:  # days are compared as texts
+        raise ValueError(f"{value['until'][:20]!r} must be a day such as 2026-12-31")
     return AcceptedFailure(**value)
 
 

@@ -342,6 +342,7 @@ def point_latest(reports: Path, name: str) -> None:
 
 
 def _recover(folder: Path) -> Run:
+    check_links(folder)  # the run may be from elsewhere: a link would show another one's records
     run = read_value(folder / STARTED_FILE, Run)
     files = sorted((folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}"))
     records = tuple(_read_record(folder, file) for file in files if _is_written(file))

@@ -1,7 +1,7 @@
 """Packages of an image: local ones, named ones, and their dependencies."""
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import read_control
 from bootmatrix.source.resolve import parse_relation
 from bootmatrix.store import sha256_of
+
+MAX_ALTERNATIVES = 500
+"""Of the dependencies of local packages: each is looked up in the archive, which takes a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def _relations(path: Path, field: str) -> list[tuple[str, ...]]:
 
 
 def archive_packages(
-    recipe: ImageRecipe, base: Sequence[str], debs: Iterable[LocalDeb], profile: Profile, archive: Archive
+    recipe: ImageRecipe, base: Sequence[str], debs: Sequence[LocalDeb], profile: Profile, archive: Archive
 ) -> tuple[Package, ...]:
     """Find packages of the archive: the named ones, and all dependencies.
 
@@ -132,7 +135,10 @@ def archive_packages(
     without = {*recipe.without, *local, *(package.split(" ")[0] for package in base)}
     suites = tuple(dict.fromkeys((*recipe.suites, *profile.suites)))
     search = _Search(archive, tuple(sorted(without)), suites, profile.names.debian)
-    groups = (group for deb in debs for group in deb.depends)
+    groups = [group for deb in debs for group in deb.depends]
+    if (count := sum(len(group) - 1 for group in groups)) > MAX_ALTERNATIVES:
+        listed = ", ".join(deb.path.name for deb in debs)
+        raise BuildError(f"{listed}: {count} alternative dependencies, more than the limit of {MAX_ALTERNATIVES}")
     needed = [search.first_there(group) for group in groups if not without & {name.split(" ")[0] for name in group}]
     names = tuple(name for name in dict.fromkeys((*recipe.packages, *needed)) if name not in local)
     return search.closure(names) if names else ()

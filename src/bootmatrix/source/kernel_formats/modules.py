@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bootmatrix.errors import BuildError
 from bootmatrix.source.kernel_formats.member import Member, of_file
+from bootmatrix.source.kernel_formats.tree import check_inside
 
 DESCRIPTION = "a folder of modules"
 ORDER = 90
@@ -21,7 +22,11 @@ def recognises(path: Path) -> bool:  # noqa: ARG001  (protocol)
 
 def paths(path: Path) -> list[Path]:
     """List the modules, and the list of built-in modules."""
-    return sorted({file for pattern in PATTERNS for file in path.rglob(pattern) if file.is_file()})
+    files = sorted({file for pattern in PATTERNS for file in path.rglob(pattern) if file.is_file()})
+    for file in files:
+        if ".ko" not in file.resolve().suffixes:  # a link may lead to another kernel's module, as in weak-updates
+            check_inside(file, path)
+    return files
 
 
 def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (protocol)

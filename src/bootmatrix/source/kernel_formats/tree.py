@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from bootmatrix.errors import BuildError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.source.kernel_formats.member import Member, of_file
 
 DESCRIPTION = "a build tree of Linux"
@@ -26,6 +26,8 @@ def paths(path: Path) -> list[Path]:
     images = find_images(path)
     others = [path / name for name in _OTHERS if (path / name).is_file()]
     trees = sorted(path.glob("arch/*/boot/dts/**/*.dtb"))
+    for file in (*others, *trees):
+        check_inside(file, path)
     return [*images, *others, *trees, *_modules(path)]
 
 
@@ -58,11 +60,21 @@ def _is_inside(file: Path, path: Path) -> bool:
     return file.is_file() and not file.is_symlink() and file.resolve().is_relative_to(path.resolve())
 
 
+def check_inside(file: Path, path: Path) -> None:
+    """Refuse a link out of a kernel's folder, which may be anybody's.
+
+    The guest gets what the file contains. Raises InputError.
+    """
+    if not file.resolve().is_relative_to(path.resolve()):
+        raise InputError(f"{file}: a link out of {path}", "Copy the file into the folder.")
+
+
 def _modules(path: Path) -> list[Path]:
     """List modules in make's order: `x.ko` or, from Linux 6.2 on, `x.o`."""
     listed = path / MODULES_ORDER
     if not listed.is_file():
         return []
+    check_inside(listed, path)
     names = listed.read_text(encoding="utf-8", errors="replace").split()
     modules = [f"{name.removeprefix('kernel/').rpartition('.')[0]}.ko" for name in names if ".." not in name.split("/")]
     return [path / module for module in dict.fromkeys(modules) if _is_inside(path / module, path)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bootmatrix.source.kernel_formats.member import Member, checked, of_file, of_tar
+from bootmatrix.source.kernel_formats.tree import check_inside
 from bootmatrix.source.safe_archive import open_packed_tar
 
 DESCRIPTION = "a folder of tuxmake's"
@@ -40,4 +41,7 @@ def _archive(file: Path) -> Iterator[Member]:
 
 
 def _matching_files(path: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return [file for pattern in patterns for file in sorted(path.glob(pattern)) if file.is_file()]
+    files = [file for pattern in patterns for file in sorted(path.glob(pattern)) if file.is_file()]
+    for file in files:
+        check_inside(file, path)
+    return files
