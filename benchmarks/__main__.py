@@ -257,8 +257,13 @@ def look_back(args: argparse.Namespace) -> Iterator[Result]:
         yield _time(f"index of {args.runs} runs of 100 cells, made anew", [index_s], INDEX_S)
         for answer in history.answers(Path(folder), REPEATS):
             yield _time(f"bootmatrix {answer.command}, {args.runs} runs", answer.samples_s, LOOK_BACK_S)
-        merge_s = history.merge_s(Path(folder) / "merge", MERGED_RUNS)
-        yield _time(f"bootmatrix merge, {MERGED_RUNS} runs of 100 cells", [merge_s], MERGE_S)
+
+
+def merge(_args: argparse.Namespace) -> Iterator[Result]:
+    """Many runs merged into one, in memory where there is room."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if Path(MEMORY).is_dir() else None) as folder:
+        merge_s = history.merge_s(Path(folder), MERGED_RUNS)
+    yield _time(f"bootmatrix merge, {MERGED_RUNS} runs of 100 cells", [merge_s], MERGE_S)
 
 
 def large(_args: argparse.Namespace) -> Iterator[Result]:
@@ -311,6 +316,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "plan": plans,
     "runs": runs,
     "history": look_back,
+    "merge": merge,
     "ci": ci_job,
     "tries": tries,
     "hosts-rate": many_machines.rate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bootmatrix.runs.run_store import load_run
 from forge_server import TOKEN, Forge, serve_forge
 from stage import ROOT, Stage, set_up
 
@@ -70,6 +72,23 @@ def test_files_fit_the_schemas_of_their_systems(
 ) -> None:
     assert fits(schema, text, tmp_path)
     assert not fits(schema, text.replace(*mistake), tmp_path)
+
+
+def test_the_documented_files_are_whole(tmp_path: Path) -> None:
+    """As they are copied: by the schemas of their systems, and with inputs that there are."""
+    text = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+    action, workflow, component = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert fits("github-workflows", action, tmp_path) and fits("github-workflows", workflow, tmp_path)
+    assert fits("gitlab-ci", component, tmp_path)
+    (step,) = (step for step in yaml.safe_load(action)["jobs"]["boot"]["steps"] if "bootmatrix" in step["uses"])
+    assert set(step["with"]) <= set(yaml.safe_load(ACTION.read_text(encoding="utf-8"))["inputs"])
+    inputs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))[True]["workflow_call"]["inputs"]  # YAML 1.1's `on`
+    given, needed = set(yaml.safe_load(workflow)["jobs"]["boot"]["with"]), {"repository", "ref", "files"}
+    assert needed == {name for name, entry in inputs.items() if entry.get("required")} and needed <= given <= set(
+        inputs
+    )
+    (include,) = yaml.safe_load(component)["include"]
+    assert needed <= set(include["inputs"]) <= set(INPUTS)
 
 
 def test_an_auditor_finds_nothing_in_the_github_files(tmp_path: Path) -> None:
@@ -279,14 +298,54 @@ def test_a_files_name_is_no_option(tmp_path: Path) -> None:
     (tmp_path / "home/bin/bootmatrix").symlink_to(BIN / "bootmatrix")
     for name in ("a.yml", "--nix.yml"):
         (tmp_path / name).write_text("onboot: [{name: a, image: x}]\n")
-    settings = {"HOME": str(tmp_path / "home"), "FILES": "*.yml", "ARCHITECTURES": "x86_64", "ARGS": "--only nix"}
-    done = subprocess.run(
-        [ROOT / "ci/run.sh"],
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, **{f"BOOTMATRIX_{name}": value for name, value in settings.items()}},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_script(tmp_path, {"FILES": "*.yml", "ARCHITECTURES": "x86_64", "ARGS": "--only nix"})
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, "--only 'nix' matches no cell")
+
+
+def run_script(folder: Path, settings: dict[str, str], limit_s: int = 60) -> subprocess.CompletedProcess[str]:
+    """Run ci/run.sh in a folder that has `home/bin`."""
+    env = {**os.environ, **{f"BOOTMATRIX_{name}": value for name, value in settings.items()}}
+    env["BOOTMATRIX_HOME"] = str(folder / "home")
+    command = [ROOT / "ci/run.sh"]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=limit_s, check=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "nothing to run: set BOOTMATRIX_FILES or BOOTMATRIX_TRY"),
+        ({"FILES": "a.yml", "TRY": "-- true"}, "what is tried has no files"),
+        ({"TRY": "-- true", "SHARD": "1/2"}, "what is tried has no files of a matrix and no shards"),
+        ({"TRY": "./none/tool -- true", "ARCHITECTURES": "x86_64"}, "./none/tool"),
+    ],
+)
+def test_a_job_that_cannot_be_is_told(tmp_path: Path, settings: dict[str, str], words: str) -> None:
+    (tmp_path / "home/bin").mkdir(parents=True)
+    (tmp_path / "home/bin/bootmatrix").symlink_to(BIN / "bootmatrix")
+    done = run_script(tmp_path, settings)
+    assert done.returncode == 2 and words in done.stderr.splitlines()[0], done.stderr
+    assert not done.stdout and not (tmp_path / "reports").exists()
+
+
+@pytest.mark.boots
+def test_a_job_tries_something(tmp_path: Path) -> None:
+    (tmp_path / "home/bin").mkdir(parents=True)
+    (tmp_path / "home/bin/bootmatrix").symlink_to(BIN / "bootmatrix")
+    settings = {"TRY": "-- busybox uname -m", "ARCHITECTURES": "x86_64", "KERNEL": "6.1", "ARGS": "--image busybox"}
+    done = run_script(tmp_path, settings, 240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load_run(tmp_path / "reports/latest").records[0].verdict == "pass"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not all(map(shutil.which, ("node", "npm", "java"))), reason="needs Node, npm and Java")
+def test_linters_of_the_ci_files_find_faults(tmp_path: Path) -> None:
+    for name in (".ci", ".github", "ci"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    lint = [tmp_path / ".ci/lint-ci.sh"]
+    assert subprocess.run(lint, timeout=600, check=False).returncode == 0
+    for file, old, new in ((WORKFLOW, "needs: shard", "needs: shards"), (JENKINSFILE, "agent none", "agent none {")):
+        path = tmp_path / file.relative_to(ROOT)
+        path.write_text(path.read_text().replace(old, new, 1))
+    done = subprocess.run(lint, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1 and "shards" in done.stdout and "Jenkinsfile" in done.stdout
