@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from bootmatrix.assembly.kernel import custom, import_kernel
 from bootmatrix.assembly.kernel.package import kernel_key, known_files
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable, with_copies
 from bootmatrix.errors import BootmatrixError, BuildError, HostError, InputError
-from bootmatrix.model import Artefact, CustomKernel, ImageSource, KernelPart, PrebuiltGuest
+from bootmatrix.model import Artefact, CustomKernel, ImageOverride, ImageSource, KernelPart, PrebuiltGuest
 from bootmatrix.progress import NullObserver
 from bootmatrix.qemu.disk import private_copy
 from bootmatrix.source import download
@@ -36,7 +38,7 @@ from image_maker import make_image as made
 from image_maker import write_archive, write_saved
 from kernel_forms import PROFILES, kernel_files, make_kernel
 from kitchen import Kitchen, files, unpacked
-from packages import Deb, entry
+from packages import Deb, entry, make_tar
 
 pytest_plugins = ("archive_fixtures", "kitchen")
 
@@ -230,6 +232,25 @@ def test_packages_stay_in_their_project(kitchen: Kitchen, tmp_path: Path, is_lin
         (where / "mine.deb").symlink_to(outside / "mine.deb")
     with pytest.raises(BuildError, match="lies outside of"):
         kitchen.make()
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_base_images_stay_in_their_project(kitchen: Kitchen, is_link: bool) -> None:
+    """Any tar archive of the user would be in the image of a recipe from elsewhere."""
+    outside = kitchen.folder.parent / "backup.tar"
+    outside.write_bytes(make_tar([entry("secret", b"x")]))
+    name = "./base.tar" if is_link else f"../../../{outside.name}"
+    where = kitchen.recipe("mine", **{"from": f"tar:{name}"})
+    if is_link:
+        (where / "base.tar").symlink_to(outside)
+    with pytest.raises(BuildError, match=f"the image 'tar:{name}' lies outside of"):
+        kitchen.make()
+    override = ImageOverride(pattern="tar:./gone.tar", source=f"tar:{outside}", folder=str(kitchen.folder))
+    chosen = replace(kitchen, builder=replace(kitchen.builder, overrides=(override,)))
+    assert "secret" in chosen.tree(**{"from": "tar:./gone.tar"}).nodes, "what the user names may be anywhere"
+    (where / "base.tar").unlink(missing_ok=True)
+    shutil.copyfile(outside, where / "base.tar")
+    assert "secret" in kitchen.tree(**{"from": "tar:./base.tar"}).nodes
 
 
 @pytest.mark.parametrize(("mode", "message"), [(0o777, "by everybody"), (0o772, "by everybody")])

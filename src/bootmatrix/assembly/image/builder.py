@@ -15,11 +15,11 @@ from typing import Protocol
 from bootmatrix.assembly.image.contents import pulled_contents, recipe_contents
 from bootmatrix.assembly.image.dpkg_database import has_database, read_unpacked, register
 from bootmatrix.assembly.image.manifest import write_layer, write_manifest
-from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, take_deb
+from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, project_root, take_deb
 from bootmatrix.assembly.image.recipe import Sources, drop, for_architecture, put_file, read_sources, source_digest
 from bootmatrix.assembly.slices import Spool
 from bootmatrix.assembly.tree import Tree, directory, symlink
-from bootmatrix.errors import BuildError
+from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.images import find_source
 from bootmatrix.load.recipe import load_package, load_recipe
 from bootmatrix.model import ImageConfig, ImageOverride, ImageRecipe, ImageSource, Package, Profile, StoredImage
@@ -169,6 +169,8 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
         raise BuildError(f"{spec}: circular 'from'")
     source = builder.source(reference, spec)
     if source.kind != RECIPE_KIND:
+        if depth and source.path:
+            _check_base(reference, spec, source)
         image = _without_power(foreign_image(source, profile, builder))
         contents = pulled_contents(image, reference, source, profile)
         return image.model_copy(update={"reference": reference, "contents": contents})
@@ -190,6 +192,23 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     contents = recipe_contents(recipe, base=base, packages=packages, debs=debs, sources=sources, profile=profile)
     known = {"reference": reference, "recipe_digest": ingredients.recipe_digest, "contents": contents}
     return image.model_copy(update=known)
+
+
+def _check_base(reference: str, recipe: Path, source: ImageSource) -> None:
+    """Check that a recipe's base image is in its project, unless the user named it.
+
+    Raises BuildError if a recipe, which may be anybody's, names an image elsewhere.
+    """
+    try:
+        is_named_there = find_source(reference, recipe, ()) == source
+    except InputError:  # the user's own image is in its place
+        is_named_there = False
+    root = project_root(recipe)
+    if is_named_there and not Path(source.path).resolve().is_relative_to(root):
+        raise BuildError(
+            f"{recipe}: the image {reference!r} lies outside of {root}, the recipe's project",
+            f"Copy it to a folder of the project, or name it yourself: --image {reference}=SOURCE.",
+        )
 
 
 def _without_power(image: StoredImage) -> StoredImage:
