@@ -83,6 +83,40 @@ def test_a_run_whose_failures_are_all_accepted_is_good_until_that_ends(tool: Too
     assert re.search(rf"{good} .* 1 of 8 not as expected, 1 accepted", tool("runs"))
 
 
+def at_night(records: list[Record], day: int) -> list[Record]:
+    """The records with a spec of their own, so that no change of a verdict is flapping."""
+    return [record.model_copy(update={"spec_sha256": f"{day:064}"}) for record in records]
+
+
+def test_an_acceptance_ends_when_the_cell_passes(tool: Tool) -> None:
+    """What was accepted is fixed: a later failure is another one, whatever day was named."""
+    tool.night(1, at_night(GREEN, 1))
+    tool.night(2, at_night(RED, 2))
+    tool("accept", "influxdb/*", "--reason", "fixed in 1.8", "--by", "Ann", "--until", "2099-01-01")
+    file = tool.reports / "accepted.json"
+    (entry,) = json.loads(file.read_text())["accepted"]
+    file.write_text(json.dumps({"format": 1, "accepted": [{**entry, "at": "2026-11-02T08:00:00+00:00"}]}))
+    tool.night(3, at_night(RED, 3))
+    assert "1 accepted failure" in tool("compare", "latest", "--fail-on", "regression")
+    good = tool.night(4, at_night(GREEN, 4))
+    tool.night(5, at_night(RED, 5))
+    said = tool("compare", "latest", "--fail-on", "regression", status=1)
+    assert f"1 regression since {good}" in said
+    assert "was accepted by Ann until 1 January 2099: fixed in 1.8; it has passed since" in said
+    tool("accept", CELL, "--reason", "again", "--by", "Ann")
+    assert "accepted by Ann" in tool("compare", "latest", "--fail-on", "regression")
+
+
+def test_a_pass_of_a_flapping_cell_ends_no_acceptance(tool: Tool) -> None:
+    for day, records in enumerate((GREEN, RED, GREEN, RED), 1):
+        tool.night(day, records)
+    tool("accept", CELL, "--reason", "a race", "--by", "Ann")
+    (tool.reports / "accepted.json").write_text(
+        (tool.reports / "accepted.json").read_text().replace(f'"at": "{today().isoformat()}', '"at": "2026-11-02')
+    )
+    assert "accepted failure" in tool("compare", "latest", "--fail-on", "regression")
+
+
 def test_an_acceptance_covers_other_cells_of_its_pattern_only(tool: Tool) -> None:
     tool.night(1, GREEN)
     tool.night(2, [RED[0], make_record(GREEN[3].cell, Verdict.PANIC, "panic"), *GREEN[1:3], *GREEN[4:]])

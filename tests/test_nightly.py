@@ -16,23 +16,29 @@ import yaml
 from bootmatrix.cli.main import main
 from bootmatrix.cli.parsers import ADDERS
 from samples import green_records, write_dated
-from stage import ROOT, Stage, set_up
+from stage import ROOT, SPEC, Stage, set_up
 
 DOCS = ROOT / "docs"
 PAGE = (DOCS / "nightly.md").read_text(encoding="utf-8")
 NIGHTS = "sound-then-no_end-then-no_end-then-no_end-then-sound"
+AGAIN = "sound-then-no_end-then-sound-then-no_end-then-no_end"
 COMMANDS = re.findall(r"^    bootmatrix (.*)$", PAGE, re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    made = set_up(tmp_path_factory.mktemp("nights"), [NIGHTS, "lingers"])
+def make_stage(folder: Path, *scenarios: str) -> Stage:
+    """A stage with the night's script, and a matrix of the first scenario."""
+    made = set_up(folder, scenarios)
     program = made.folder / "bin/bootmatrix"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m bootmatrix.cli.main "$@"\n')
     program.chmod(0o755)
     shutil.copy(DOCS / "nightly/nightly.sh", made.folder)
-    made.matrix(NIGHTS)
+    made.matrix(scenarios[0])
     return made
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    return make_stage(tmp_path_factory.mktemp("nights"), NIGHTS, "lingers")
 
 
 def night(stage: Stage) -> subprocess.CompletedProcess[str]:
@@ -60,6 +66,20 @@ def test_nights_and_mornings(stage: Stage) -> None:
     assert "accepted by Ann" in accepted.stdout
     assert night(stage).returncode == 0
     assert "last-good" not in stage.run("runs").stderr
+
+
+def test_an_acceptance_ends_with_a_pass(tmp_path: Path) -> None:
+    """Each night of another spec, so that the cell does not flap."""
+    stage = make_stage(tmp_path, AGAIN)
+    for number, status in enumerate((0, 1, 0, 1, 1)):
+        (stage.folder / "fake.yml").write_text(SPEC.replace('"600"', f'"60{number}"'))
+        done = night(stage)
+        assert done.returncode == status, done.stdout + done.stderr
+        if number == 1:
+            assert stage.run("accept", "fake/*", "--reason", "known", "--by", "Ann").returncode == 0
+    assert "regressed 1 run ago; was accepted by Ann until " in done.stdout
+    assert ": known; it has passed since" in done.stdout
+    assert " accepted" not in stage.run("runs", "-n", "1").stdout
 
 
 def test_an_interrupted_night_is_finished(stage: Stage) -> None:

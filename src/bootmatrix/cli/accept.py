@@ -4,7 +4,6 @@ import argparse
 import os
 import pwd
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from bootmatrix.cli.exits import EXPECTED
 from bootmatrix.cli.output import print_json, say
 from bootmatrix.cli.parsers.upkeep import ACCEPT_DAYS
 from bootmatrix.errors import InputError
-from bootmatrix.history.acceptance import AcceptedFailure, read_accepted, today, write_accepted
+from bootmatrix.history.acceptance import AcceptedFailure, fields_of, read_accepted, today, write_accepted
 from bootmatrix.history.index import ask
 from bootmatrix.history.reference import reports_folder
 
@@ -41,7 +40,7 @@ def _list(args: argparse.Namespace, accepted: tuple[AcceptedFailure, ...]) -> No
     if args.reason or args.remove:
         raise InputError("name a cell", "bootmatrix accept CELL --reason WHY")
     if args.json:
-        print_json([asdict(entry) for entry in accepted])
+        print_json([fields_of(entry) for entry in accepted])
         return
     for entry in accepted:
         ended = "" if entry.until >= today().isoformat() else " (ended)"

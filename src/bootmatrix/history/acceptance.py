@@ -1,14 +1,15 @@
 """Accepted failures: a reason, a person, a last day. Quick to import."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bootmatrix.errors import InputError
 from bootmatrix.fsio import open_plain, write_atomic
+from bootmatrix.history.values import CellHistory
 
 ACCEPTED_FILE = "accepted.json"
 FORMAT = 1
@@ -20,7 +21,8 @@ _KEYS = ("cell", "reason", "by", "at", "until", "title")
 class AcceptedFailure:
     """A failure's acceptance; `cell` may be a pattern, `until` the last day.
 
-    `at` is the time of the acceptance. An empty `title` means the runs of all matrices.
+    `at` is the time of the acceptance. An empty `title` means the runs of all matrices. `passed` are cells for which it
+    is over, since they passed.
     """
 
     cell: str
@@ -29,10 +31,11 @@ class AcceptedFailure:
     at: str
     until: str
     title: str = ""
+    passed: tuple[str, ...] = ()
 
     def covers(self, cell: str) -> bool:
         """Return whether it is for a cell."""
-        return covers(self.cell, cell)
+        return cell not in self.passed and covers(self.cell, cell)
 
     def holds(self, day: date, title: str) -> bool:
         """Return whether it holds on a day for the runs of a title."""
@@ -81,13 +84,19 @@ def _entry(value: dict[str, str]) -> AcceptedFailure:
         raise ValueError(f"an entry must have the texts {', '.join(_KEYS)}")
     if date.fromisoformat(value["until"]).isoformat() != value["until"]:  # days are compared as texts
         raise ValueError(f"{value['until'][:20]!r} must be a day such as 2026-12-31")
-    return AcceptedFailure(**value)
+    cell, reason, by, at, until, title = (value[key] for key in _KEYS)
+    return AcceptedFailure(cell, reason, by, at, until, title)
 
 
 def write_accepted(reports: Path, accepted: Iterable[AcceptedFailure]) -> None:
     """Write the accepted failures. Raises OSError if the file cannot be written."""
-    value = {"format": FORMAT, "accepted": [asdict(entry) for entry in accepted]}
+    value = {"format": FORMAT, "accepted": [fields_of(entry) for entry in accepted]}
     write_atomic(reports / ACCEPTED_FILE, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def fields_of(entry: AcceptedFailure) -> dict[str, str]:
+    """Return what a person accepted, by name."""
+    return {key: getattr(entry, key) for key in _KEYS}
 
 
 def today() -> date:
@@ -98,6 +107,28 @@ def today() -> date:
 def current(accepted: Iterable[AcceptedFailure], title: str, day: date | None = None) -> tuple[AcceptedFailure, ...]:
     """Select the acceptances that hold today for the runs of a title."""
     return tuple(entry for entry in accepted if entry.holds(day or today(), title))
+
+
+def without_passed(
+    accepted: Iterable[AcceptedFailure], histories: Collection[CellHistory]
+) -> tuple[AcceptedFailure, ...]:
+    """End acceptances in cells that passed since: their failure is a new one.
+
+    A pass of a flapping cell ends nothing.
+    """
+    again = [cell for cell in histories if cell.failing_since and cell.last_green and not cell.is_flapping]
+    return tuple(replace(entry, passed=tuple(_passed(entry, again))) for entry in accepted)
+
+
+def _passed(entry: AcceptedFailure, again: Iterable[CellHistory]) -> Iterator[str]:
+    for cell in again:
+        if cell.last_green and cell.last_green.started_at > entry.at and covers(entry.cell, cell.id):
+            yield cell.id
+
+
+def ended_acceptance_of(cell: str, accepted: Sequence[AcceptedFailure]) -> AcceptedFailure | None:
+    """Return the latest acceptance that a pass of the cell ended."""
+    return next((entry for entry in reversed(accepted) if cell in entry.passed), None)
 
 
 def acceptance_of(cell: str, accepted: Sequence[AcceptedFailure]) -> AcceptedFailure | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of
+from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of, ended_acceptance_of
 from bootmatrix.history.trend import duration_change
 from bootmatrix.history.values import (
     CellChange,
@@ -92,7 +92,9 @@ def _accept(change: CellChange, accepted: Sequence[AcceptedFailure]) -> CellChan
     failures = {ChangeKind.NEW_FAILURE, ChangeKind.STILL_FAILING, ChangeKind.FLAPPING}
     entry = acceptance_of(change.id, accepted) if change.kind in failures else None
     if entry is None or change.now == "pass":
-        return change
+        ended = ended_acceptance_of(change.id, accepted) if change.is_regression else None
+        words = (change.note, f"was {ended}; it has passed since")
+        return replace(change, note="; ".join(filter(None, words))) if ended else change
     return replace(change, kind=ChangeKind.ACCEPTED_FAILURE, is_regression=False, note=str(entry))
 
 

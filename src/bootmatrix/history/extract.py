@@ -123,7 +123,10 @@ def _accepted(record: Record, accepted: Sequence[AcceptanceRecord]) -> str:
     """Describe an acceptance; empty without one, or for a verdict of ours."""
     if standing_of(record) is not Standing.BAD:
         return ""
-    entries = [AcceptedFailure(entry.cell, entry.reason, entry.by, entry.at, entry.until) for entry in accepted]
+    entries = [
+        AcceptedFailure(entry.cell, entry.reason, entry.by, entry.at, entry.until, passed=entry.passed)
+        for entry in accepted
+    ]
     return str(acceptance_of(record.cell.id, entries) or "")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from bootmatrix.history.acceptance import AcceptedFailure
+from bootmatrix.history.acceptance import AcceptedFailure, without_passed
 from bootmatrix.history.compare import compare
 from bootmatrix.history.queries import Rows
 from bootmatrix.history.trend import history_of, is_pass, usual
@@ -72,4 +72,4 @@ def compared_with(
         for cell in (baseline.cells if baseline else ())
         if baseline and cell.standing is Standing.GOOD
     }
-    return compare(run, baseline, histories, usually, accepted)
+    return compare(run, baseline, histories, usually, without_passed(accepted, histories.values()))

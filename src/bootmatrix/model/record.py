@@ -143,13 +143,17 @@ class RunRequest(Model):
 
 
 class AcceptanceRecord(Model):
-    """A person's acceptance of a failure; `cell` may be a pattern."""
+    """A person's acceptance of a failure; `cell` may be a pattern.
+
+    It does not hold for the cells `passed`, which passed since and failed again.
+    """
 
     cell: str
     reason: str
     by: str
     at: str
     until: str
+    passed: tuple[str, ...] = ()
 
 
 class MachineUse(Model):

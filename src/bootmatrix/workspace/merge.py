@@ -301,8 +301,9 @@ def _acceptances(chosen: Iterable[CellMerge]) -> Iterator[AcceptanceRecord]:
     """Yield each cell's acceptance by its own run, not those of other matrices."""
     for cell in chosen:
         name = cell.record.cell.id
-        found = [entry for entry in cell.origin.run.accepted if covers(entry.cell, name)]
-        yield from (entry.model_copy(update={"cell": name}) for entry in found[-1:])
+        held = [entry for entry in cell.origin.run.accepted if name not in entry.passed]
+        found = [entry for entry in held if covers(entry.cell, name)]
+        yield from (entry.model_copy(update={"cell": name, "passed": ()}) for entry in found[-1:])
 
 
 def _seconds(moment: str) -> float:

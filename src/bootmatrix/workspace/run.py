@@ -15,12 +15,12 @@ from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.input_digests import digests
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
-from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
+from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted, without_passed
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_baseline
-from bootmatrix.history.values import RunResults
+from bootmatrix.history.values import Past, RunResults
 from bootmatrix.load.cluster import load_boards
-from bootmatrix.model import LOCAL, AcceptanceRecord, Plan, Record, RunRequest
+from bootmatrix.model import LOCAL, AcceptanceRecord, Plan, Record, Run, RunRequest
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.redact import redacted
 from bootmatrix.runs.host import SpareRoom
@@ -119,34 +119,39 @@ class OpenRun:
         """
         self._room.release()
         accepted = self._accepted_now()
+        cause = self._unwritten or interruption
         faults: list[OSError] = []
         try:
-            run = self.writer.finish(
-                interrupted=interrupted,
-                accepted=tuple(
-                    AcceptanceRecord(cell=entry.cell, reason=entry.reason, by=entry.by, at=entry.at, until=entry.until)
-                    for entry in accepted
-                ),
-                interruption=self._unwritten or interruption,
-            )
+            run = self.writer.finish(interrupted, _recorded(accepted), cause)
+            held = accepted and without_passed(accepted, self._past(run, accepted).histories.values())
+            if held != accepted:
+                run = self.writer.finish(interrupted, _recorded(held), cause)
         except OSError as error:
             faults.append(error)
             written = {"under_way": False, "interruption": _cause(error)}
             run = load_run(self.writer.path).model_copy(update=written)
-        place = RunLocation(self._planned.reports, self.writer.path.name)
-        past = past_of_run(place, run, self._baseline, compared=self._compared, accepted=accepted)
-        past = replace(past, regressions_only=self._options.regressions)
+        past = replace(self._past(run, accepted), regressions_only=self._options.regressions)
         try:
             _report_writer().publish_reports(run, self.writer.path, past, self._options.single_file)
         except OSError as error:
             faults.append(error)
         return FinishedRun(run, self.writer.path, past, unwritten(self.writer, faults[0]) if faults else None)
 
+    def _past(self, run: Run, accepted: tuple[AcceptedFailure, ...]) -> Past:
+        place = RunLocation(self._planned.reports, self.writer.path.name)
+        return past_of_run(place, run, self._baseline, compared=self._compared, accepted=accepted)
+
     def _accepted_now(self) -> tuple[AcceptedFailure, ...]:
         """Read acceptances again; damage must not cost a run its report."""
         with suppress(InputError):
             return current(read_accepted(self._planned.reports), self._planned.title)
         return self._accepted
+
+
+def _recorded(accepted: tuple[AcceptedFailure, ...]) -> tuple[AcceptanceRecord, ...]:
+    """Return acceptances as run.json has them."""
+    names = AcceptanceRecord.model_fields
+    return tuple(AcceptanceRecord(**{name: getattr(entry, name) for name in names}) for entry in accepted)
 
 
 def _cause(error: OSError) -> str:

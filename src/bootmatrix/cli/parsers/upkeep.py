@@ -12,8 +12,8 @@ ACCEPT_DAYS = 30
 @command(
     "accept",
     "accept a cell's failure for some time, with a reason; list and remove acceptances",
-    description="Accept a failure, so that it is not a regression any more: it is a 'known failure' until the cell "
-    "passes or the last day is over. Without CELL, list the acceptances. They are in accepted.json, beside the runs.",
+    description="Accept a failure, so that it is not a regression any more: it is an 'accepted failure' until the "
+    "cell passes or the last day is over. Without CELL, list the acceptances, which are in reports/accepted.json.",
 )
 def _accept(parser: ArgumentParser) -> None:
     option(parser, "cell CELL", "as in the reports; 'influxdb/*/6.1' matches several", nargs="?")
