@@ -1,7 +1,9 @@
 #!/bin/sh
 # One night: finish this matrix's interrupted run, or start a new one; then metrics, and room for the next night.
+#   nightly.sh [MATRIX [OPTION…]]: the options are those of `bootmatrix matrix`, such as --locked.
 set -u
 matrix=${1:-nightly.matrix.yml}
+[ $# -eq 0 ] || shift
 metrics=${METRICS:-bootmatrix.prom}
 night=${NIGHT_METRICS:-bootmatrix-night.prom}
 
@@ -13,7 +15,7 @@ tell() {
 
 began=$(date +%s)
 tell
-bootmatrix matrix "$matrix" --resume-or-start --fail-on regression --deadline 6h
+bootmatrix matrix "$matrix" --resume-or-start --fail-on regression --deadline 6h "$@"
 status=$?
 tell exit_status "$status"
 bootmatrix report latest --fail-on regression --format openmetrics --output "$metrics"
