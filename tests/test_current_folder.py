@@ -187,6 +187,30 @@ def test_a_matrix_alone_runs_nothing_on_the_hosts_kernel(
     assert tool("matrix", "a.matrix.yml").returncode == 3
 
 
+@pytest.mark.parametrize("text", ["hunter2: a\n", "- hunter2\n", "hunter2\n", "a: b\n hunter2: [\n", "@hunter2: 1\n"])
+@pytest.mark.parametrize("command", ["validate", "plan", "matrix"])
+def test_a_matrix_shows_no_file_outside_of_its_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: Tool, command: str, text: str
+) -> None:
+    (tmp_path / "private").write_text(text)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    names = ["../private", str(tmp_path / "private"), "link"]
+    (project / "link").symlink_to("../private")
+    for name in names:
+        (project / "a.matrix.yml").write_text(f'specs: [{name}]\narch: [x86_64]\nkernel: ["6.1"]\n')
+        done = tool(command, "a.matrix.yml")
+        assert done.returncode == (0 if command == "validate" and "not a valid spec" not in done.stderr else 2)
+        assert "hunter2" not in done.stdout + done.stderr
+    if command != "validate":
+        assert "not a valid spec. It is outside of the project that names it; bootmatrix validate" in done.stderr
+    own = project / "own"
+    own.write_text(text)
+    (project / "a.matrix.yml").write_text('specs: [own]\narch: [x86_64]\nkernel: ["6.1"]\n')
+    assert "not a valid spec" not in tool("plan", "a.matrix.yml").stderr
+
+
 def test_a_saved_run_alone_runs_nothing_on_the_hosts_kernel(tmp_path: Path) -> None:
     cell = make_cell("x86_64", "pc", "user").model_copy(update={"tier": "user"})
     order = RunRequest(plan=Plan(cells=(cell,)))

@@ -67,6 +67,11 @@ def named_files(folders: Iterable[Path]) -> dict[str, Path]:
     return {file.stem: within_project(file) for folder in folders for file in sorted(folder.glob("*.yml"))}
 
 
+def project_of(folder: Path) -> Path:
+    """Return the git work tree around an absolute folder, else the folder."""
+    return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
+
+
 def within_project(path: Path) -> Path:
     """Return a path; a relative one must not lead out of the project.
 
@@ -75,8 +80,7 @@ def within_project(path: Path) -> Path:
 
     Raises InputError for a link out of it.
     """
-    here = Path.cwd()
-    root = next((parent for parent in (here, *here.parents) if (parent / ".git").exists()), here)
+    root = project_of(Path.cwd())
     if not path.is_absolute() and ".." not in path.parts and not path.resolve().is_relative_to(root):
         raise InputError(f"{path}: a link out of {root}", "Copy the file, or name its folder by an absolute path.")
     return path

@@ -1,12 +1,12 @@
 """Specs: LinuxKit's YAML."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bootmatrix.errors import InputError
-from bootmatrix.load.data_paths import is_file, specs_folder
+from bootmatrix.errors import Fault, FileError, InputError
+from bootmatrix.load.data_paths import is_file, project_of, specs_folder
 from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import Container, FileEntry, PrebuiltGuest, Spec
@@ -37,6 +37,8 @@ UNUSED: dict[str, tuple[type, str]] = {
 """Accepted keys without effect: their type, and the reason."""
 OLD_NAMES = "mobylinux/"
 """Prefix of LinuxKit's image names until 2017."""
+_hidden: set[str] = set()
+"""Paths of specs whose contents no message quotes."""
 GUEST_SUFFIXES = (".guest.yml", ".guest.yaml")
 """Suffixes of prebuilt guests: a kernel with an initrd, or a disk."""
 
@@ -101,11 +103,33 @@ def spec_name(path: Path) -> str:
     return safe[:64] or "spec"
 
 
+def hide_contents(specs: Iterable[Path], folder: Path) -> None:
+    """Keep messages on specs of others' projects from quoting them.
+
+    `folder` is that of a matrix or a saved run, which may be anybody's and name any file. Shipped specs are shown.
+    """
+    roots = (project_of(folder.resolve()), specs_folder().resolve())
+    for spec in specs:
+        for file in spec_files(spec):
+            if not any(file.resolve().is_relative_to(root) for root in roots):
+                _hidden.add(str(file))
+
+
 def load_one(path: Path) -> tuple[Spec, Document]:
     """Load one spec file, and return its document with line numbers too.
 
     Raises InputError if the file cannot be read, or is invalid; all faults are listed.
     """
+    try:
+        return _load_one(path)
+    except FileError as error:
+        if str(path) not in _hidden:
+            raise
+        words = f"not a valid spec. It is outside of the project that names it; bootmatrix validate {path} shows more"
+        raise FileError([Fault(str(path), error.faults[0].line, words)]) from None
+
+
+def _load_one(path: Path) -> tuple[Spec, Document]:
     document = read_document(path)
     if path.name.endswith(GUEST_SUFFIXES):
         return _prebuilt_spec(document, path), document
