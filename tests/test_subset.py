@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootmatrix import __version__
+from bootmatrix.boot.acceleration import accelerated
 from bootmatrix.errors import InputError
+from bootmatrix.history.extract import inputs_of
 from bootmatrix.history.values import Input, PastVerdict, Standing
+from bootmatrix.load.data_paths import CHECKOUT
+from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Plan, Record, Skip, Verdict
-from bootmatrix.subset.budget import CellPast, CellWorth, Worth, expected_s, within, worth_of
+from bootmatrix.model.guest_size import GuestSize
+from bootmatrix.subset.budget import CellPast, CellWorth, Worth, expected_s, present_inputs, within, worth_of
 from bootmatrix.subset.shard import Shard, only, parse_shard, shard_of, split
 from command_line import Tool, refused, tool
 from samples import make_cell, make_record, write_dated
@@ -87,6 +93,24 @@ GOOD, BAD = Standing.GOOD, Standing.BAD
 )
 def test_the_worth_of_a_cell(known: CellPast, inputs: tuple[Input, ...], worth: Worth) -> None:
     assert worth_of(CELLS[0], known, inputs).worth is worth
+
+
+PROFILES = load_profiles([CHECKOUT / "arch"])
+
+
+@pytest.mark.parametrize("way", ["emulated", "accelerated", "another", "larger", "grown"])
+def test_a_machine_that_ran_in_any_way_is_unchanged(way: str) -> None:
+    """A record has the machine with one accelerator, of those that its profile names."""
+    cell = CELLS[0].model_copy(update={"arch": "x86_64", "machine": "q35", "size": GuestSize(grows=way == "grown")})
+    machine = PROFILES["x86_64"].machine("q35")
+    ran = accelerated(machine, machine.native()[0]) if way == "accelerated" else machine.emulated()
+    if way != "emulated":
+        ran = ran.model_copy(update={"another": {"cpu": "486"}, "accelerated": {}}.get(way, {"memory_mib": 4096}))
+    record = make_record(cell).model_copy(update={"machine_profile": ran, "spec_sha256": "a" * 64})
+    known = CellPast(past(GOOD, GOOD).past, list(inputs_of(record, __version__)))
+    now = present_inputs(cell, PROFILES, {cell.spec: "a" * 64}, known.inputs)
+    changed = way in {"another", "larger"}
+    assert worth_of(cell, known, now).worth is (Worth.CHANGED_INPUTS if changed else Worth.USUAL)
 
 
 def test_a_budget_takes_what_is_worth_most_and_says_why_the_rest_is_left() -> None:

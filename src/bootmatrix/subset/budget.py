@@ -7,6 +7,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from bootmatrix import __version__
+from bootmatrix.boot.acceleration import accelerated
 from bootmatrix.history.extract import settings_of
 from bootmatrix.history.index import ask
 from bootmatrix.history.queries import Rows
@@ -113,7 +114,11 @@ def within_budget(
 def _worth(rows: Rows, plan: Plan, profiles: Mapping[str, Profile]) -> dict[str, CellWorth]:
     digests = {path: load_spec(Path(path)).digest() for path in {cell.spec for cell in plan.cells}}
     past_of = _PastReader(rows)
-    return {cell.id: worth_of(cell, past_of(cell), _present_inputs(cell, profiles, digests)) for cell in plan.cells}
+    worth = {}
+    for cell in plan.cells:
+        known = past_of(cell)
+        worth[cell.id] = worth_of(cell, known, present_inputs(cell, profiles, digests, known.inputs))
+    return worth
 
 
 class _PastReader:
@@ -131,11 +136,24 @@ class _PastReader:
         return CellPast(merged, self._rows.last_inputs(newest))
 
 
-def _present_inputs(cell: Cell, profiles: Mapping[str, Profile], digests: Mapping[str, str]) -> list[Input]:
-    machine = profiles[cell.arch].machine(cell.machine)
+def present_inputs(
+    cell: Cell, profiles: Mapping[str, Profile], digests: Mapping[str, str], known: Sequence[Input]
+) -> list[Input]:
+    """Return the inputs of a cell that are known before it is built.
+
+    A record has its machine as it ran: emulated or accelerated, with the memory that its initrd needed. One of the ways
+    in which it may run now counts as unchanged.
+    """
+    machine = profiles[cell.arch].machine(cell.machine).sized(cell.size)
+    ways = [machine.emulated(), *(accelerated(machine, way) for way in machine.native())]
+    settings = [list(settings_of(cell, way)) for way in ways]
+    before = [entry for entry in known if entry.kind == "profile"]
+    own = next((one for one in settings if set(before) <= set(one)), settings[0])
+    if cell.size.grows and before:
+        own = [*before, *(entry for entry in own if entry.kind != "profile")]
     return [
         Input("spec", cell.spec_name, digests[cell.spec]),
-        *settings_of(cell, machine),
+        *own,
         Input("bootmatrix", "", version=__version__),
     ]
 
