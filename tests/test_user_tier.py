@@ -16,16 +16,20 @@ from typing import Any
 import pytest
 
 from bootmatrix import Workspace
+from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.cell.bounded_output import CUT, BoundedOutput
 from bootmatrix.cell.rejudge import is_expected
+from bootmatrix.cell.user_tier import Unsupported, first_program
 from bootmatrix.cli.exits import exit_status
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.history.extract import key_of, standing_of
 from bootmatrix.history.values import Standing
 from bootmatrix.judge.user_tier import judge_user
+from bootmatrix.load.data_paths import CHECKOUT
+from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Cell, Judgement, Record, Run, Verdict
 from bootmatrix.model.user_tier import UserContainer, UserEnd, UserOutcome
-from bootmatrix.qemu.user_mode import check_kernel
+from bootmatrix.qemu.user_mode import ELF_BYTES, check_kernel
 from bootmatrix.report.notes import tier_lines
 from bootmatrix.signoff.content import sign_off
 from bootmatrix.workspace.selection import Selection
@@ -33,6 +37,7 @@ from samples import make_cell, make_record
 
 ROOT = Path(__file__).parents[1]
 ARCHS = ("x86_64", "s390x")
+PROFILES = load_profiles([CHECKOUT / "arch"])
 HEAD = 'init: ["@pkg:./images/init", "@pkg:./images/crun"]\n'
 SHELL = "  - {{name: {name}, image: \"@pkg:./images/busybox\", command: [/bin/sh, -c, '{text}']{more}}}\n"
 SPECS = {
@@ -226,6 +231,15 @@ def test_a_pass_needs_every_end() -> None:
     assert judge_user(outcome(fault="no tmpfs"), one, "").verdict is Verdict.INFRA_ERROR
 
 
+def test_a_failure_names_the_containers_last_output() -> None:
+    console = "b| from another\na| loading\na| cannot open /etc/x: No such file\nb| more\n"
+    containers = [container(), container("service", "b")]
+    ends = (UserEnd(number=0, status=3), UserEnd(number=1, status=137, was_stopped=True))
+    judged = judge_user(outcome(*ends), containers, console)
+    assert judged.reason == "onboot a exited with status 3: cannot open /etc/x: No such file"
+    assert [piece.text for piece in judged.evidence][-2:] == ["a| loading", "a| cannot open /etc/x: No such file"]
+
+
 def test_a_service_runs_until_it_is_stopped() -> None:
     service = [container("service")]
     assert (
@@ -343,6 +357,41 @@ def test_more_tests_than_are_kept_are_a_failure() -> None:
     )
     assert printed.splitlines()[-1:] == [b"a| Bail out! more output than is kept"]
     assert printed.count(b"Bail out!") == 1
+
+
+def elf(arch: str) -> Node:
+    """A program for an architecture, as far as its header says."""
+    data = bytearray(64)
+    for rule in PROFILES[arch].programs[0].split():
+        offset, _, text = rule.partition(":")
+        data[int(offset) : int(offset) + len(text) // 2] = bytes.fromhex(text)
+    return Node("file", data=bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("programs", "arch"),
+    [
+        (("x86_64", "s390x"), "s390x"),
+        (("s390x", "x86_64"), "s390x"),
+        (("armv7", "aarch64"), "aarch64"),
+        (("x86_64", "armv7"), "aarch64"),
+    ],
+)
+def test_the_emulator_is_for_the_architectures_programs_and_not_for_others_beside_them(
+    programs: tuple[str, str], arch: str
+) -> None:
+    tree = Tree()
+    for number, name in enumerate(programs):
+        tree.put(f"containers/services/a/lower/src/{number}", elf(name))
+    chosen = arch if arch in programs else programs[1]
+    assert first_program(tree, PROFILES[arch]) == elf(chosen).read()[:ELF_BYTES]
+
+
+def test_a_container_with_programs_for_others_only_is_not_run_on_the_host() -> None:
+    tree = Tree()
+    tree.put("containers/services/a/lower/bin/sh", elf("x86_64"))
+    with pytest.raises(Unsupported, match="no container has a program for s390x"):
+        first_program(tree, PROFILES["s390x"])
 
 
 def test_an_old_kernel_is_refused() -> None:

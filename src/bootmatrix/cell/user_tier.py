@@ -29,6 +29,7 @@ from bootmatrix.errors import HostError
 from bootmatrix.fsio import read_whole
 from bootmatrix.judge.user_tier import judge_user
 from bootmatrix.model import Artefact, Judgement, Machine, Profile, Spec
+from bootmatrix.model.profile import has_magic
 from bootmatrix.model.user_tier import UserBind, UserContainer, UserEnd, UserOutcome, UserRole
 from bootmatrix.qemu.cgroup import bounded
 from bootmatrix.qemu.user_mode import (
@@ -167,15 +168,28 @@ def _bind(name: str, mount: dict[str, Any], tree: Tree) -> UserBind:
     return UserBind(source=source, destination=mount["destination"], is_readonly="ro" in mount.get("options", ()))
 
 
-def first_program(tree: Tree) -> bytes:
-    """Return a container's program's beginning. Raises Unsupported if none."""
+def first_program(tree: Tree, profile: Profile) -> bytes:
+    """Return the beginning of a container's program for an architecture.
+
+    A container may hold others beside it, such as a source tree with files that were built on the host. The profile's
+    first kind of program is preferred.
+
+    Raises Unsupported if there is none.
+    """
+    headers: dict[str, bytes] = {}
     for path, node in tree.items():
         if path.startswith("containers/") and node.kind == "file" and node.mode & 0o111 and node.size > ELF_BYTES:
             with node.open() as file:
                 header = file.read(ELF_BYTES)
-            if header.startswith(ELF):
-                return header
-    raise Unsupported("no container has a program")
+            kind = next((magic for magic in profile.programs if has_magic(header, magic)), "")
+            if kind or (header.startswith(ELF) and not profile.programs):
+                headers.setdefault(kind, header)
+            if kind and kind == profile.programs[0]:
+                break
+    found = next((headers[kind] for kind in (*profile.programs, "") if kind in headers), b"")
+    if not found:
+        raise Unsupported(f"no container has a program for {profile.name}")
+    return found
 
 
 class UserRun:
@@ -313,7 +327,7 @@ def prepare_user(spec: Spec, profile: Profile, machine: Machine, builder: Builde
     tree = _without_init(guest_tree(RootParts(spec, images, bundles, builder.store)), base_tree(init, builder.store))
     containers = containers_of(spec, bundles, container_ids(bundles), tree)
     _check_nested(containers)
-    emulator = find_emulator(profile, first_program(tree))
+    emulator = find_emulator(profile, first_program(tree, profile))
     if emulator:
         check_kernel(platform.release())
     artefacts = tuple(image_artefact(image, builder) for image in images.values())

@@ -79,7 +79,7 @@ def _exit_finding(
     if status == "0" and message.kind != "service":
         return
     role = {"onboot": "onboot container", "onshutdown": "onshutdown container"}.get(message.kind, message.kind)
-    words, first = _cause(name, transcript, results)
+    words, first = find_cause(name, transcript, results)
     lines = container_lines(transcript, name)
     sign = [first] if first and first not in lines else []
     evidence = (piece("result", message_text(message)), *sign, *lines)
@@ -121,7 +121,7 @@ def _skipped(name: str, bootable: Bootable, results: Sequence[SubResult]) -> lis
     return mine if names.count(name) == 1 and all(result.verdict is Verdict.SKIP for result in mine) else []
 
 
-def _cause(name: str, transcript: bytes, results: Sequence[SubResult]) -> tuple[str, Evidence | None]:
+def find_cause(name: str, transcript: bytes, results: Sequence[SubResult]) -> tuple[str, Evidence | None]:
     """Describe a container's failed tests or last line, and the first sign."""
     first = first_failure(transcript, name)
     tests = find_failed_tests(transcript, name) or failed_results(name, results)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from bootmatrix.console.transcript import container_lines
+from bootmatrix.judge.completeness import MAX_ERROR, find_cause
 from bootmatrix.judge.tap import MAX_RESULTS, parse
 from bootmatrix.model import Evidence, Judgement, SubResult, Verdict
 from bootmatrix.model.user_tier import UserContainer, UserEnd, UserOutcome
@@ -29,7 +31,7 @@ def judge_user(outcome: UserOutcome, containers: Sequence[UserContainer], consol
     if outcome.fault:
         reason = f"the user tier could not run it: {outcome.fault}"
         return Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, advice=ADVICE)
-    faults = [*_faults(outcome, containers)]
+    faults = [*_faults(outcome, containers, console)]
     tap, tap_faults = _tap(containers, console)
     faults += tap_faults
     faults += [f"{result.name}: {result.detail or 'failed'}" for result in tap if result.verdict is Verdict.FAIL]
@@ -45,7 +47,7 @@ def judge_user(outcome: UserOutcome, containers: Sequence[UserContainer], consol
     reason = f"{lacking[0]}: {faults[0]}" if lacking else faults[0]
     narrow = (NARROW.format(name=container.name) for container in containers if container.capabilities)
     texts = (*lacking[1:], *faults[1:], *narrow, *_other_calls(outcome, containers), f"{means}, {kernel}")
-    evidence: tuple[Evidence, ...] = tuple(piece("host", text) for text in texts[:MAX_EVIDENCE])
+    evidence = (*(piece("host", text) for text in texts[:MAX_EVIDENCE]), *_last_lines(outcome, containers, console))
     return Judgement(verdict=verdict, reason=reason, evidence=evidence, subresults=results, advice=ADVICE, is_weak=True)
 
 
@@ -54,18 +56,27 @@ def unsupported(reason: str) -> Judgement:
     return Judgement(verdict=Verdict.USER_UNSUPPORTED, reason=reason, advice=ADVICE, is_weak=True)
 
 
-def _faults(outcome: UserOutcome, containers: Sequence[UserContainer]) -> Iterator[str]:
+def _faults(outcome: UserOutcome, containers: Sequence[UserContainer], console: str) -> Iterator[str]:
     if outcome.is_late:
         yield "it did not end in time"
     ends = {end.number: end for end in outcome.ends}
     for number, container in enumerate(containers):
         if number in outcome.started and (fault := _fault(container, ends.get(number))):
-            yield f"{container.role} {container.name} {fault}"
+            words, _ = find_cause(container.name, console.encode("utf-8", "replace"), ())
+            yield f"{container.role} {container.name} {fault}{f': {words[:MAX_ERROR]}' if words else ''}"
     for number, container in enumerate(containers):
         if number not in outcome.started:
             yield f"{container.role} {container.name} was not started"
     if not outcome.finished:
         yield "the account of the run has no end"
+
+
+def _last_lines(outcome: UserOutcome, containers: Sequence[UserContainer], console: str) -> tuple[Evidence, ...]:
+    """Return the last output of the first container that did not end as it should."""
+    ends = {end.number: end for end in outcome.ends}
+    names = (container.name for number, container in enumerate(containers) if _fault(container, ends.get(number)))
+    name = next(names, "")
+    return container_lines(console.encode("utf-8", "replace"), name) if name else ()
 
 
 def _fault(container: UserContainer, end: UserEnd | None) -> str:
