@@ -166,13 +166,36 @@ def test_the_command_says_what_takes_how_much(tmp_path: Path, capsys: pytest.Cap
     del store
     assert main(["cache", "--cache", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "packages                    1 files  5.0 kB" in said
-    assert "8.0 kB of 21" in said
+    assert "packages                    1 file  4.9 KiB" in said
+    assert "7.8 KiB of 20 GiB, " in said
     assert main(["cache", "--json", "--cache", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["bytes"] == 8000
     assert main(["cache", "prune", "--keep", "6K", "--cache", str(tmp_path)]) == 0
-    assert "removed 1 files, 5.0 kB; 3.0 kB kept" in capsys.readouterr().out
+    assert "removed 1 file, 4.9 KiB; 2.9 KiB kept" in capsys.readouterr().out
     assert main(["cache", "prune", "--keep", "much", "--cache", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (bytes(56) + b"ARM\x64", "kernels, modules and programs"),
+        (b"\xd0\x0d\xfe\xed", "kernels, modules and programs"),
+        (b"SQLite format 3\0", "indexes of packages"),
+        (bytes(510) + b"\x55\xaa", "disks and other outputs"),
+        (bytes(510) + b"\x55\xaa\0\0HdrS", "kernels, modules and programs"),
+        (b"text", "other files"),
+    ],
+)
+def test_the_kinds_of_files(tmp_path: Path, data: bytes, kind: str) -> None:
+    Store(tmp_path).add_bytes(data.ljust(4096))
+    assert usage(tmp_path)[kind] == (1, 4096)
+
+
+def test_a_cache_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "none"
+    assert main(["cache", "prune", "--keep", "1G", "--cache", str(folder)]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts take root")

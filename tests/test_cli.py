@@ -136,6 +136,22 @@ def test_validate_goes_on_after_a_faulty_file(process: Tool, tmp_path: Path) -> 
     assert all(line.startswith(start) for line, start in zip(found, starts, strict=True))
 
 
+def test_validate_names_everything_of_a_recipe(tool: Tool, tmp_path: Path) -> None:
+    recipe = tmp_path / "images[1]" / "build.yml"
+    recipe.parent.mkdir()
+    recipe.write_text(
+        'from: bootmatrix/debian\ndebs: ["./x_*_{debian_arch}.deb", "y.deb"]\nconfigure: true\nprepare: ["true"]\n'
+    )
+    for arch in ("amd64", "s390x"):
+        (recipe.parent / f"x_1_{arch}.deb").touch()
+    assert tool("validate", str(recipe)).stdout == (
+        f"{recipe}: an image: from bootmatrix/debian, local packages ./x_*_{{debian_arch}}.deb (2 files now), "
+        "local packages y.deb (0 files now), scripts of packages and 1 command in a guest\n"
+    )
+    recipe.write_text("packages: [jq]\n")
+    assert tool("validate", str(recipe)).stdout == f"{recipe}: an image: 1 package\n"
+
+
 def test_validate_accepts_what_is_shipped(tool: Tool) -> None:
     files = [str(file) for folder in ("specs", "arch") for file in sorted((CHECKOUT / folder).rglob("*.yml"))]
     result = tool("validate", *files)

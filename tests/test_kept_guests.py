@@ -124,6 +124,20 @@ def test_input_without_end(host: Host) -> None:
     assert host.sh("exit 4")[0] == 4
 
 
+def test_a_program_by_a_relative_path_and_without_the_tree(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "program").write_text('#!/bin/sh\necho "$0 $#"\n')
+    (tmp_path / "program").chmod(0o755)
+    for words in (("--", "./program", "--name", ""), ("./program", "--a", "")):
+        status, out, complaint = host.run("exec", *GUEST, "--no-tree", *words, cwd=tmp_path)
+        assert (status, out) == (0, f"{tmp_path}/program 2\n"), complaint
+
+
+def test_a_working_folder_that_is_not_there_is_not_the_commands_fault(host: Host) -> None:
+    status, out, complaint = host.run("exec", *GUEST, "--no-tree", "--cwd", "/nowhere", "--", "/bin/true")
+    assert (status, out) == (125, "")
+    assert complaint == "bootmatrix: cannot change to the folder /nowhere in the guest: No such file or directory\n"
+
+
 def test_a_port_that_is_taken(host: Host) -> None:
     (guest,) = (file.parent.name for file in host.folder.glob("bootmatrix-*/*/guest.json"))
     with socket.create_server(("127.0.0.1", 0)) as taken:

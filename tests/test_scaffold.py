@@ -60,6 +60,14 @@ def test_an_example_replaces_nothing(tmp_path: Path) -> None:
         write_example(tmp_path / "a b", ["s390x"])
 
 
+def test_an_example_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in ("/proc/mine", "file/mine"):
+        done = tool(tmp_path, "new", folder)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"{folder}: cannot be written: ")
+
+
 def test_shipped_images_have_a_name_everywhere(tmp_path: Path) -> None:
     assert find_recipe("bootmatrix/init", tmp_path / "x.yml").parent.name == "init"
     with pytest.raises(InputError, match="Did you mean 'bootmatrix/busybox'"):

@@ -120,6 +120,7 @@ def test_what_is_nothing_of_these_or_two(here: Path) -> None:
     for words, message in {
         ("redis",): r"'redis' may be the folder \./redis or the image docker://redis",
         ("./none",): r"\./none: No such file",
+        ("redis/tool",): r"redis/tool: file not found\n.*docker://redis/tool",
         ("A B",): "is not there, and cannot be an image's name",
         ("./notes.txt",): "a file of unknown kind",
         ("./spec.yml",): "a YAML file",
@@ -364,8 +365,11 @@ def test_a_source_tree_and_no_room_in_the_cache(here: Path) -> None:
 
 def test_a_source_tree_without_files(here: Path) -> None:
     write(here / "tree/.gitignore", "*\n")
-    with pytest.raises(InputError, match="no file is left to copy"):
-        copy_tree(here / "tree", here / "copy")
+    (here / "empty").mkdir()
+    for name, hint in (("tree", "Is everything in .gitignore?"), ("empty", "The folder is empty.")):
+        with pytest.raises(InputError, match="no file is left to copy") as caught:
+            copy_tree(here / name, here / f"copy-{name}")
+        assert caught.value.hint == hint
     if os.geteuid() != 0:
         write(here / "other/x", "", 0)
         with pytest.raises(InputError, match="cannot be copied"):

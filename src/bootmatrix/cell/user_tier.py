@@ -174,7 +174,7 @@ def first_program(tree: Tree, profile: Profile) -> bytes:
     A container may hold others beside it, such as a source tree with files that were built on the host. The profile's
     first kind of program is preferred.
 
-    Raises Unsupported if there is none.
+    Raises Unsupported without one.
     """
     headers: dict[str, bytes] = {}
     for path, node in tree.items():

@@ -30,13 +30,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_words(args: argparse.Namespace, words: list[str]) -> int:
-    """Run these words; our errors have a status that no command has by itself."""
+    """Run these words; our errors have a status that no command has by itself.
+
+    Raises InputError if the options are invalid.
+    """
     if bool(args.arch) == bool(args.guest):
         raise InputError("expected either --arch or --guest", "--arch starts a guest; --guest names one that is kept.")
     if args.at and not args.guest:
         raise InputError("--at needs --guest")
+    job = _job(args, words)
     try:
-        return _run(args, _job(args, words))
+        return _run(args, job)
     except BootmatrixError as error:
         complain(f"bootmatrix: {error}")
         return OUR_STATUS
@@ -75,8 +79,9 @@ def _start(args: argparse.Namespace, name: str, settings: Mapping[str, Any]) -> 
     from bootmatrix.model.durations import duration_s
     from bootmatrix.workspace import kept_server
 
+    keep_s = duration_s(args.keep_alive, "--keep-alive")
     complain("bootmatrix: starting a guest to be kept")
-    return kept_server.start(kept_server.KeptSettings(name, keep_s=duration_s(args.keep_alive), **settings))
+    return kept_server.start(kept_server.KeptSettings(name, keep_s=keep_s, **settings))
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         words, args.words = _split_command(words)
-        _check_values(words)
         parser(words[0] if words else "").parse_args(words, args)
+        _check_values(words if words[:1] and words[0] in RUNNERS else words[: len(words) - len(args.words)])
         check_environment(args)
         apply_defaults(args)
         _adopt_input(args)

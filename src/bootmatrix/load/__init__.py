@@ -1,5 +1,6 @@
 """Loading: files to values; nothing past this package sees a raw dict."""
 
+import glob
 from collections.abc import Mapping, Sized
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bootmatrix.load.images import find_source
 from bootmatrix.load.matrix import SUFFIXES, kernel_names, load_matrix
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import load_profile
-from bootmatrix.load.recipe import RECIPE, find_recipe, is_package, load_package, load_recipe
+from bootmatrix.load.recipe import PLACEHOLDER, RECIPE, find_recipe, is_package, load_package, load_recipe
 from bootmatrix.load.registries import load_registries
 from bootmatrix.load.spec import SECTIONS, load_one, spec_files
 from bootmatrix.model import Profile
@@ -43,7 +44,20 @@ def _describe_image(path: Path) -> str:
     if is_package(path.parent):
         return f"a LinuxKit package, built from its {load_package(path.parent).dockerfile} with a Docker engine"
     recipe = load_recipe(path)
-    return f"an image: {_count(recipe.packages, 'package')}, {_count(recipe.files, 'file')}"
+    parts = [f"from {recipe.base}"] if recipe.base else []
+    parts += [_count(recipe.packages, "package")] if recipe.packages else []
+    parts += [_describe_debs(path.parent, pattern) for pattern in recipe.debs]
+    parts += [_count(recipe.files, "file")] if recipe.files else []
+    steps = ["scripts of packages"] if recipe.configure else []
+    steps += [_count(recipe.prepare, "command")] if recipe.prepare else []
+    parts += [f"{' and '.join(steps)} in a guest"] if steps else []
+    return f"an image: {', '.join(parts) or 'empty'}"
+
+
+def _describe_debs(folder: Path, pattern: str) -> str:
+    """Return a pattern of local packages with the number of its files, for any architecture."""
+    names = glob.glob(f"{glob.escape(str(folder))}/{PLACEHOLDER.sub('*', pattern)}")  # noqa: PTH207
+    return f"local packages {pattern} ({_count(names, 'file')} now)"
 
 
 def _describe_by_keys(path: Path, profiles: Mapping[str, Profile]) -> str:

@@ -18,6 +18,7 @@ SHIPPED = "bootmatrix/"
 DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 PLACEHOLDERS = {"arch", "debian_arch", *Names.model_fields}
 """Placeholders in `debs` and `source` for the architecture's names."""
+PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
 MAX_COMMAND_BYTES = 64 << 10
 MODE = re.compile(r"0*[0-7]{1,4}")
 
@@ -220,7 +221,7 @@ def _check_source(document: Document, place: Location, source: str, folder: Path
         target = (root / source).resolve()
         if not target.is_relative_to(root):
             document.complain(place, f"{source!r} lies outside of {folder}, where an image's files must be")
-        elif not target.exists() and re.search(r"\{[a-z_]+\}", source):
+        elif not target.exists() and PLACEHOLDER.search(source):
             _check_placeholders(document, place, source)
         elif not target.exists():
             document.complain(place, f"{folder / source} is not there")

@@ -1,6 +1,7 @@
 """Human-readable numbers and natural sort order. Quick to import."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 
@@ -42,11 +43,21 @@ def moment(text: str) -> str:
 
 def size(count: int) -> str:
     """Format bytes in powers of 1000: `812 B`, `5.4 MB`."""
-    if count < 1000:
+    return _scaled(count, 1000, ("kB", "MB", "GB"))
+
+
+def binary_size(count: int) -> str:
+    """Format bytes in powers of 1024, as limits are given: `20 GiB`."""
+    return _scaled(count, 1024, ("KiB", "MiB", "GiB"))
+
+
+def _scaled(count: int, base: int, units: Sequence[str]) -> str:
+    if count < base:
         return f"{count} B"
     value = float(count)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5 or unit == "GB":
+    for unit in units:
+        value /= base
+        if value < base - 0.5 or unit == units[-1]:
             break
-    return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+    digits = 0 if value >= 99.95 or (base == 1024 and value == int(value)) else 1
+    return f"{value:.{digits}f} {unit}"

@@ -28,7 +28,7 @@ FILES = {
 def write_example(folder: Path, archs: Sequence[str]) -> list[Path]:
     """Write an example project to a new folder; return the files.
 
-    Raises InputError if the folder exists and is not empty, or its name cannot be a spec's.
+    Raises InputError if the folder exists and is not empty, cannot be written, or its name cannot be a spec's.
     """
     name = folder.resolve().name
     if not NAME.fullmatch(name):
@@ -38,13 +38,13 @@ def write_example(folder: Path, archs: Sequence[str]) -> list[Path]:
     values = {"name": name, "folder": _shown(folder), "archs": ", ".join(archs), "list": ",".join(archs)}
     texts = {target.format(name=name): _filled(source, schema, values) for target, (source, schema) in FILES.items()}
     texts |= {f"{kind}.schema.json": json.dumps(json_schema(kind), indent=1) + "\n" for kind in SCHEMAS}
-    paths = []
-    for file, text in texts.items():
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text.encode(), durable=False)
-        paths.append(path)
-    return paths
+    try:
+        for file, text in texts.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(folder / file, text.encode(), durable=False)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}", "Name a folder that can be.") from error
+    return [folder / file for file in texts]
 
 
 def _shown(folder: Path) -> str:

@@ -60,7 +60,8 @@ def copy_tree(source: Path, target: Path, without: Iterable[Path] = ()) -> Copie
     for path, mode in list(copier.walk(source, (), 0)):
         copier.copy(path, mode, target / path.relative_to(source))
     if not copier.tree.files:
-        raise InputError(f"{source}: no file is left to copy", f"Is everything in {IGNORE_FILE}?")
+        hint = f"Is everything in {IGNORE_FILE}?" if any(source.iterdir()) else "The folder is empty."
+        raise InputError(f"{source}: no file is left to copy", hint)
     return copier.tree
 
 

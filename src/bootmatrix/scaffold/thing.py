@@ -114,6 +114,8 @@ def _image(word: str) -> Thing:
         return Thing("image", image=word)
     if not _is_reference(word):
         raise InputError(f"{word[:200]!r} is not there, and cannot be an image's name", f"Name {KINDS}.")
+    if "/" in word and Path(word).parent.is_dir():
+        raise InputError(f"{word}: file not found", f"If it is an image: docker://{word}")
     return Thing("image", image=f"docker://{word}")
 
 

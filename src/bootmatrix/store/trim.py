@@ -40,6 +40,12 @@ _KINDS = (
     (2, b"\xe2\xe1\xf5\xe0", "roots on disks"),
     (1024, b"\xe2\xe1\xf5\xe0", "roots on disks"),
     (514, b"HdrS", "kernels, modules and programs"),
+    (56, bytes.fromhex("41524d64"), "kernels, modules and programs"),
+    (36, b"\x18\x28\x6f\x01", "kernels, modules and programs"),
+    (0, b"\xd0\x0d\xfe\xed", "kernels, modules and programs"),
+    (0, b"SQLite format 3\0", "indexes of packages"),
+    (0, b"QFI\xfb", "disks and other outputs"),
+    (510, b"\x55\xaa", "disks and other outputs"),
 )
 """Signatures of the files' forms: offset, bytes, words."""
 SNAPSHOTS = "snapshots"

@@ -27,6 +27,8 @@ MAX_TREE_BYTES = 1 << 30
 MAX_TREE_FILES = 20_000
 OUR_STATUS = 125
 """Exit status for errors of bootmatrix and of the guest itself, as `docker run` has it."""
+RUN, CHANGE_FOLDER = "run", "change to the folder"
+"""Steps of the agent (src/guest/agent_spawn.c): only the first one's faults are the command's."""
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib64", "/usr")
 """Folders whose programs are the guest's own: a copy of this host's would replace them."""
 LOCAL = "/usr/local"
@@ -111,12 +113,12 @@ async def run_job(  # noqa: PLR0913, PLR0917
     messages = await _put_files(guest, job, files)
     env = {**guest.env, **job.env}
     request = GuestRequest(
-        *("exec", job.words, guest.root, env, job.cwd, job.uid, job.gid, job.terminal, job.privileged)
+        *("exec", _words(job), guest.root, env, job.cwd, job.uid, job.gid, job.terminal, job.privileged)
     )
     await on_start()
     async with guest.explained():
         end = await attach(guest.client, request, streams, controls)
-    status = end.status
+    status = OUR_STATUS if end.kind is ExitKind.FAULT and end.text != RUN else end.status
     if end.kind is ExitKind.FAULT:
         messages.append(_fault_text(end, job))
     for path in job.get:
@@ -176,6 +178,14 @@ def _program(job: ExecJob) -> Path | None:
     return path if "/" in word and not is_system and path.is_file() else None
 
 
+def _words(job: ExecJob) -> tuple[str, ...]:
+    """Return the command, by its copied program's path if that differs."""
+    program = _program(job)
+    if program is None or os.path.normpath(Path(job.cwd) / job.words[0]) == str(program):
+        return job.words
+    return (str(program), *job.words[1:])
+
+
 def _is_system(path: Path) -> bool:
     return any(map(path.is_relative_to, SYSTEM)) and not path.is_relative_to(LOCAL)
 
@@ -189,10 +199,12 @@ def _outside(path: str, job: ExecJob) -> Path:
 
 
 def _fault_text(end: CommandEnd, job: ExecJob) -> str:
+    if end.text == CHANGE_FOLDER:
+        return f"cannot change to the folder {job.cwd} in the guest: {fault_words(end)}"
     text = f"{job.words[0]}: cannot {end.text} in the guest: {fault_words(end)}"
-    if end.text == "run" and end.number == 8:  # ENOEXEC
+    if end.text == RUN and end.number == 8:  # ENOEXEC
         return f"{text}. Is it a program for this architecture?"
-    if end.text == "run" and end.number == 2 and (program := _program(job)):
+    if end.text == RUN and end.number == 2 and (program := _program(job)):
         return f"{text}. {_missing_interpreter(program)}"
     return text
 

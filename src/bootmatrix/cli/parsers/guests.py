@@ -30,7 +30,8 @@ def add_keep(parser: ArgumentParser) -> None:
     )
 
 
-@command("exec", "run a command in a guest", description=EXEC_DESCRIPTION)
+# Without abbreviations: argparse would look for them in the command's words, too.
+@command("exec", "run a command in a guest", description=EXEC_DESCRIPTION, allow_abbrev=False)
 def _exec(parser: ArgumentParser) -> None:
     add_guest(parser)
     add_keep(parser)
