@@ -55,7 +55,7 @@ def _describe_image(path: Path) -> str:
 
 
 def _describe_debs(folder: Path, pattern: str) -> str:
-    """Return a pattern of local packages with the number of its files, for any architecture."""
+    """Return a pattern of local packages with its files' number, of all kinds."""
     names = glob.glob(f"{glob.escape(str(folder))}/{PLACEHOLDER.sub('*', pattern)}")  # noqa: PTH207
     return f"local packages {pattern} ({_count(names, 'file')} now)"
 
