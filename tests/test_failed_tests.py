@@ -103,7 +103,7 @@ def console(output: str, container: str = "tests") -> bytes:
 @pytest.mark.parametrize(
     ("output", "words", "first"),
     [
-        (PYTEST, "pytest: 2 of 4 failed: test_roundtrip, test_big[a", "____ test_roundtrip ____"),
+        (PYTEST, "pytest: 2 of 4 failed: test_roundtrip, test_big[a", "E       assert 1 == 2"),
         (UNITTEST, "unittest: 1 of 3 failed: test_one", "FAIL: test_one"),
         (GO, "go test: 1 of 3 failed: TestBig/of_two", "--- FAIL: TestBig (0.00s)"),
         (CARGO, "cargo test: 1 of 2 failed: tests::big", "test tests::big ... FAILED"),

@@ -21,6 +21,7 @@ from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.server import Server
 from browsers import complaints, media, overflow, serious_faults, show
 from samples import green_records, make_cell, make_record, mixed_records, write_dated
+from test_product import shipped
 
 pytest_plugins = ("browser_fixtures",)
 
@@ -68,6 +69,14 @@ def test_nothing_bars_people_from_reading_a_page(
     assert serious_faults(browser) == []
     assert overflow(browser) == 0
     media(browser)
+
+
+def test_a_product_of_a_long_name_fits_a_phone(browser: Chrome, tmp_path: Path) -> None:
+    run = write_dated(tmp_path, 1, shipped("1.8", "registry.example.org/team/products/shop:nightly"))
+    assert main(("signoff", run, "--release", "r1", "--no-pdf", "--reports", str(tmp_path))) == 0
+    show(browser, tmp_path / run / "signoff/r1/signoff.html", 390)
+    hidden = "const table = document.querySelector('.tested'); return table.scrollWidth - table.clientWidth"
+    assert browser.execute_script(hidden) <= 0
 
 
 def test_the_page_of_all_runs_is_bounded(reports: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,11 +123,11 @@ def test_versions_since_the_baseline_in_words(signing: Tool) -> None:
     assert "redis-server 5:7.0.15-1 → 5:7.0.16-1; libc6 unchanged" in text
 
 
-def shipped(version: str) -> list[Record]:
+def shipped(version: str, name: str = "shop:1") -> list[Record]:
     """Records of guests with an image of a registry in them, whose label has its version."""
-    image = Artefact(kind="image", name="shop:1", path="/shop", sha256=digest(version), size_bytes=1)
-    part = Component(kind="image", name="shop:1", version=version, sha256=digest(version), is_named=True)
-    contents = (ImageContents(image="shop:1", sha256=digest(version), roles=("services",), components=(part,)),)
+    image = Artefact(kind="image", name=name, path="/shop", sha256=digest(version), size_bytes=1)
+    part = Component(kind="image", name=name, version=version, sha256=digest(version), is_named=True)
+    contents = (ImageContents(image=name, sha256=digest(version), roles=("services",), components=(part,)),)
     return [
         record.model_copy(
             update={

@@ -86,7 +86,7 @@ def _is_program(entry: SourceEntry) -> bool:
 
 def pulled_contents(image: StoredImage, reference: str, source: ImageSource, profile: Profile) -> tuple[Component, ...]:
     """Describe an image of a registry, an engine or a file as a whole."""
-    name = str(source) if source.path or source.name else reference
+    name = str(source).removeprefix("docker://") if source.path or source.name else reference
     version = image.config.labels.get(VERSION_LABEL, "")
     is_local = bool(source.path)
     return (
