@@ -39,7 +39,7 @@ def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) 
     """List the packages whose whole name matches."""
     address, suite = _parts(repository)
     suites = _suites(address, access)
-    with _own_hints(repository):
+    with _own_hints(repository, access):
         file = suites.index_file(suite, access.architecture)
         access.indexes.good_until_s = min(access.indexes.good_until_s, suites.good_until_s)
         if file is None:
@@ -93,11 +93,12 @@ def _suites(address: str, access: RepositoryAccess) -> Suites:
 
 
 @contextmanager
-def _own_hints(repository: str) -> Iterator[None]:
-    """Name the repository in errors, with hints that fit it."""
+def _own_hints(repository: str, access: RepositoryAccess) -> Iterator[None]:
+    """Name the repository and its keys in errors, with hints that fit it."""
     try:
         yield
     except (StaleMirror, UntrustedError, NetworkError) as error:
-        raise type(error)(f"{repository}: {error.message}", _HINT) from error
+        message = error.message.replace(str(access.keys.keyring), ", ".join(access.keys.files))
+        raise type(error)(f"{repository}: {message}", _HINT) from error
     except InfraError:
         raise
