@@ -230,7 +230,10 @@ def test_a_merged_run_of_two_products_says_so(tool: Tool, tmp_path: Path) -> Non
         image = Artefact(kind="image", name="shop", path="/shop", sha256=f"{number}" * 64, size_bytes=1)
         records[number] = record.model_copy(update={"artefacts": (image,)})
     parts = [str(write_part(tmp_path / name, [record])) for name, record in zip("ab", records, strict=True)]
-    assert "shop: 000000000000 and 111111111111: different products" in tool("merge", *parts, "-o", "reports/x").stderr
+    merged = tool("merge", *parts, "-o", "reports/x")
+    assert "shop: 000000000000 and 111111111111: different products" in merged.stderr
+    for form in ("md", "github", "html"):
+        assert "; cells of one spec tested different products" in tool("report", "reports/x", "--format", form).stdout
 
 
 def test_the_files_of_the_parts_stay_as_they_are(tool: Tool, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.cli.progress import PlainScreen, plain_console
 from bootmatrix.cli.run import _followed
 from bootmatrix.forge.message import comment
+from bootmatrix.forge.message import headline as forge_headline
 from bootmatrix.model import Plan, Record, SubResult, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import form_names, render
@@ -117,6 +118,7 @@ def test_the_end_of_a_run_is_no_markup(tmp_path: Path, words: str) -> None:
         assert f"`the run was interrupted: {one_line(words)}`" in text
     for form in form_names():
         assert "\x1b" not in render(form, context).decode()
+    assert not re.search(r"[@<.\[\x1b]", forge_headline(context)), "chats and mail get it as text"
     plain = ReportContext(run.model_copy(update={"interrupted": True, "interruption": "disk full"}), lambda _: b"")
     assert "; interrupted: disk full" in render("md", plain).decode()
 

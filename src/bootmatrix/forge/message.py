@@ -1,11 +1,13 @@
 """Words about a run for a forge: one line, a comment, an issue for a cell."""
 
+import re
 from collections.abc import Iterator
 
 from bootmatrix.history.values import CellChange, ChangeKind
 from bootmatrix.model import Record
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms.md import code, headline_words, words
+from bootmatrix.report.headline import free_words
 from bootmatrix.report.sanitize import one_line
 
 MAX_ROWS = 40
@@ -15,6 +17,8 @@ MAX_TITLE = 250
 """Characters of an issue's title, below what GitHub and GitLab take."""
 MAX_TEXT = 60_000
 """Characters of a comment, which GitHub refuses beyond 65,536."""
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9 ,:/()-]")
+"""Left out of a run's own words, as chats interpret some, such as @everyone."""
 MARK = "<!-- bootmatrix: {name} -->"
 """Marks the comment or issue to update; a forge does not show it."""
 
@@ -26,7 +30,9 @@ def mark(name: str) -> str:
 
 def headline(context: ReportContext) -> str:
     """Return the result in a line."""
-    return one_line(context.view.headline, MAX_STATUS)
+    free = free_words(context.view.run)
+    clauses = (_NOT_PLAIN.sub("", clause) if clause in free else clause for clause in context.view.clauses)
+    return one_line("; ".join(clauses), MAX_STATUS)
 
 
 def comment(context: ReportContext, link: str) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from bootmatrix.history.values import Comparison, Past
 from bootmatrix.model import Record, Run, Verdict
+from bootmatrix.report.product import mixed_products
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import natural
 
@@ -22,7 +23,7 @@ def clauses(run: Run, past: Past) -> tuple[str, ...]:
     regressed = _regressions(run.records, past.comparison)
     rest = [record for record in wrong if record.cell.id not in {record.cell.id for record in regressed}]
     parts = [_share(len(tried) - len(wrong), len(tried) + len(run.missing)), _regression_words(regressed, past)]
-    parts += _kinds(rest)
+    parts += [*_kinds(rest), _mixed(run.records)]
     parts += [_not_run(len(run.records) - len(tried), len(run.missing))]
     parts += free_words(run)
     return tuple(part for part in parts if part)
@@ -116,6 +117,11 @@ def _kinds(records: Sequence[Record]) -> Iterable[str]:
         yield f"{len(surprises)} passed unexpectedly{places(surprises)}"
     if ours:
         yield f"{len(ours)} without a verdict{places(ours)}"
+
+
+def _mixed(records: Iterable[Record]) -> str:
+    """Describe different products of one spec, as two releases that were merged."""
+    return "cells of one spec tested different products" if next(mixed_products(records), "") else ""
 
 
 def _not_run(skipped: int, unfinished: int) -> str:
