@@ -1,8 +1,15 @@
 #!/bin/sh
-# Tells the result of a run on the forge whose CI this is: announce.sh RUN. BOOTMATRIX_ANNOUNCE: what to tell, such as
-# status,comment,issues. The token is GITHUB_TOKEN where GITHUB_REPOSITORY is set, else GITLAB_TOKEN; without one, nothing is told.
-# Jenkins has the commit in GIT_COMMIT.
+# Tells the result of a run on the forge whose CI this is: announce.sh RUN, or only checks its variable: announce.sh --check.
+# BOOTMATRIX_ANNOUNCE: what to tell, such as status,comment,issues. The token is GITHUB_TOKEN where GITHUB_REPOSITORY is set, else
+# GITLAB_TOKEN; without one, nothing is told. Jenkins has the commit in GIT_COMMIT.
 set -eu
+for word in $(echo "${BOOTMATRIX_ANNOUNCE:-}" | tr ',' ' '); do
+    case $word in
+        status | comment | issues) ;;
+        *) echo "announce.sh: BOOTMATRIX_ANNOUNCE: unknown word '$word'; known: status, comment, issues" >&2; exit 2 ;;
+    esac
+done
+[ "$1" != --check ] || exit 0
 home=${BOOTMATRIX_HOME:-$HOME/.local/share/bootmatrix-ci}
 PATH=$home/bin:$PATH
 export BOOTMATRIX_REPORTS="${BOOTMATRIX_REPORTS:-reports}"

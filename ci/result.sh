@@ -1,5 +1,6 @@
 # Read by run.sh and merge.sh: the run that a CI job made, telling its result, and keeping the newest runs (BOOTMATRIX_KEEP: 20).
 export BOOTMATRIX_REPORTS="${BOOTMATRIX_REPORTS:-reports}"
+"$(dirname "$0")/announce.sh" --check || exit 2
 
 # A job that made no run has none: an earlier run's result, restored from a cache, is not that of this commit.
 [ ! -L "$BOOTMATRIX_REPORTS/latest" ] || rm "$BOOTMATRIX_REPORTS/latest"

@@ -317,6 +317,7 @@ def run_script(folder: Path, settings: dict[str, str], limit_s: int = 60) -> sub
         ({"FILES": "a.yml", "TRY": "-- true"}, "what is tried has no files"),
         ({"TRY": "-- true", "SHARD": "1/2"}, "what is tried has no files of a matrix and no shards"),
         ({"TRY": "./none/tool -- true", "ARCHITECTURES": "x86_64"}, "./none/tool"),
+        ({"TRY": "-- true", "ANNOUNCE": "status,isues"}, "unknown word 'isues'; known: status, comment, issues"),
     ],
 )
 def test_a_job_that_cannot_be_is_told(tmp_path: Path, settings: dict[str, str], words: str) -> None:
