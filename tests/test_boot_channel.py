@@ -186,6 +186,19 @@ def test_a_flood_is_called_one() -> None:
     assert talk.feed(line(1, "ready 6.1"), 0) == []
 
 
+def test_result_files_of_a_spec_are_no_flood() -> None:
+    """More than 46 of the largest were one; a guest cannot send more of them than its spec names."""
+    file = line(1, f"file a b 524288 {'A' * 699_100}")
+    talk = Conversation(NONCE, files=100)
+    talk.feed(HELLO, 0)
+    for _ in range(100):
+        talk.feed(file, 0)
+    assert not talk.flooded
+    for _ in range(100):
+        talk.feed(file, 0)
+    assert talk.flooded
+
+
 @given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
 def test_noise_is_never_a_message(parts: list[bytes], noisy: bool) -> None:
     talk = greeted(noisy)

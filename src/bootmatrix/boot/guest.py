@@ -69,7 +69,8 @@ async def boot(  # noqa: PLR0913
             file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
             log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
             wires, theirs = stack.enter_context(open_wires(has_port, has_agent_port))
-            seen = Observation(machine, wires, log, Conversation(nonce, wires.result is None), folder)
+            count = sum(len(entry.paths) for entry in bootable.results)
+            seen = Observation(machine, wires, log, Conversation(nonce, wires.result is None, count), folder)
             seen.dump, seen.proof = dump, bootable.proof
             seen.clock = PhaseClock(machine, bootable, timeouts, on_phase)
             _use_agent(seen, bootable.agent, nonce, attach, hold)

@@ -15,7 +15,9 @@ MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 5_000
 """Limit of messages; a sound guest sends two for each container."""
 MAX_RESULT_BYTES = 32 << 20
-"""Limit of all messages together; a sound guest sends far less."""
+"""Limit of all messages together, apart from result files; a sound guest sends far less."""
+FILE_BYTES, MAX_FILES = 768 << 10, 256
+"""More for each result file, of which a guest sends half a mebibyte at most, in base64."""
 
 MESSAGE = re.compile(rb"bootmatrix ([1-9][0-9]{0,8}) ([0-9a-f]{16}|-) ([!-~]+(?: [!-~]+)*)$")
 LOOKS_LIKE_ONE = re.compile(rb"bootmatrix [0-9]+ [0-9a-f]{16} ")
@@ -34,11 +36,12 @@ class Conversation:
     """Parse the result channel into authentic messages, and produce replies.
 
     `noisy` is for a console, where messages are mixed with other output and the kernel may write into the middle of
-    one. `fault` is the first fault of the sequence, else empty; `rejected` counts lines with a wrong signature.
-    Messages after a fault are kept as evidence; they prove nothing.
+    one. `files` is the number of result files that the guest may send. `fault` is the first fault of the sequence, else
+    empty; `rejected` counts lines with a wrong signature. Messages after a fault are kept as evidence; they prove
+    nothing.
     """
 
-    def __init__(self, nonce: str, noisy: bool = False) -> None:
+    def __init__(self, nonce: str, noisy: bool = False, files: int = 0) -> None:
         self.fault = ""
         self.rejected = 0
         self.greeted = False
@@ -46,6 +49,7 @@ class Conversation:
         self.flooded = False
         self._nonce = nonce
         self._noisy = noisy
+        self._limit_bytes = MAX_RESULT_BYTES + min(files, MAX_FILES) * FILE_BYTES
         self._answered = False
         self._last = 0
         self._count = 0
@@ -58,8 +62,8 @@ class Conversation:
     def feed(self, data: bytes, at_s: float) -> list[GuestMessage]:
         """Messages completed by these bytes."""
         self._received_bytes += len(data)
-        if not self._noisy and self._received_bytes > MAX_RESULT_BYTES:
-            self._flood(f"more than {MAX_RESULT_BYTES} bytes")
+        if not self._noisy and self._received_bytes > self._limit_bytes:
+            self._flood(f"more than {self._limit_bytes} bytes")
         if self.flooded:
             return []
         return [message for line in self._lines(data) for message in self._read(line, at_s)]

@@ -19,6 +19,9 @@ NOT_EXITED_ADVICE = (
     "Init reported its end, but QEMU did not exit. If this happens with each kernel, 'exit' in the machine's profile "
     "is wrong: docs/add-an-architecture.md."
 )
+FLOOD_ADVICE = (
+    "If its result files are that many, name their folder under bootmatrix.results: the agent then fetches it."
+)
 NO_OUTPUT_ADVICE = (
     "Does the kernel have the driver of the console ({0}), built in, and no console= of its own? With 'earlycon' on "
     "its command line (--append) it prints from its first moments on."
@@ -171,7 +174,9 @@ def check_limits(outcome: Outcome, machine: Machine, transcript: bytes) -> Itera
             advice = NO_OUTPUT_ADVICE.format(machine.console)
         yield Finding(Verdict.HANG, f"{reason}{_place(outcome)}", evidence, advice)
     elif outcome.limit == "flood":
-        yield Finding(Verdict.FAIL, f"the guest floods its result channel: {outcome.result_fault}", evidence)
+        yield Finding(
+            Verdict.FAIL, f"the guest floods its result channel: {outcome.result_fault}", evidence, FLOOD_ADVICE
+        )
     else:
         reason = f"the guest did not finish phase {phase} in time"
         advice = f"If it only needs longer, raise {phase} under timeouts in the matrix."
