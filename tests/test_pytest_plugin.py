@@ -148,6 +148,25 @@ def test_guests_as_fixtures(tmp_path: Path) -> None:
     assert "TimeoutError" in text and "Console of influxdb/x86_64/6.1" in text
 
 
+KILLED = """
+import os, signal
+from pathlib import Path
+
+def test_killed(guest):
+    children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+    guests = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("qemu")]
+    os.kill(*guests, signal.SIGKILL)
+    guest.run(["/bin/sh", "-c", "sleep 60"], timeout=60)
+"""
+
+
+@pytest.mark.boots
+def test_a_guest_that_the_host_kills_is_an_error(tmp_path: Path) -> None:
+    options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", "--tb=short")
+    status, text = run_tests(tmp_path, KILLED, *options, limit_s=240)
+    assert status == 1 and " 1 error" in text and "failed" not in text.splitlines()[-1], text
+
+
 @pytest.mark.boots
 def test_a_record_is_in_the_report(tmp_path: Path) -> None:
     options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", "--junit-xml", "out.xml")

@@ -93,7 +93,14 @@ class NoSuchPackage(BuildError):
 
 
 class AgentError(BootmatrixError):
-    """A guest, or the agent in it, that is not there any more."""
+    """A guest, or the agent in it, that is not there any more.
+
+    `is_ours`: not the guest itself, but bootmatrix or the host ended it.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, is_ours: bool = False) -> None:
+        super().__init__(message, hint)
+        self.is_ours = is_ours
 
 
 class GuestFileError(AgentError):

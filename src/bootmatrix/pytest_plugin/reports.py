@@ -19,11 +19,12 @@ def complete(report: pytest.TestReport, call: pytest.CallInfo[Any], cell: TestCe
     error, and a guest that ends while its fixture is made as a failure.
     """
     error = call.excinfo.value if call.excinfo else None
-    if isinstance(error, InfraError):
+    is_guests = isinstance(error, AgentError) and not error.is_ours
+    if isinstance(error, InfraError | AgentError) and not is_guests:
         _make_error(report)
     if not report.failed or error is None:
         return
-    if isinstance(error, AgentError):
+    if is_guests:
         report.when = "call"
     console = guest.console if guest else b""
     if console:

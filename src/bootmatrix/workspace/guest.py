@@ -248,7 +248,8 @@ class Guest:
             raise
         except AgentError as error:
             cause = await self._session.cause()
-            raise AgentError(f"the guest {cause}" if cause else error.message) from error
+            is_ours = bool(cause) and self._session.is_our_fault()
+            raise AgentError(f"the guest {cause}" if cause else error.message, is_ours=is_ours) from error
 
 
 def container_folders(bootable: Bootable) -> dict[str, str]:

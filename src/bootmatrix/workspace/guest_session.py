@@ -20,7 +20,7 @@ from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.serve import serve_http
 from bootmatrix.guest.streams import Signal
 from bootmatrix.judge import judge
-from bootmatrix.model import Bootable, Cell, Machine, Verdict
+from bootmatrix.model import Bootable, Cell, Judgement, Machine, Verdict
 from bootmatrix.qemu.host import children, children_cpu_s
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
@@ -81,13 +81,21 @@ class GuestSession:
                 return client
             while self.client is client and not self._ended.is_set():
                 await self._changed.wait()
-        raise AgentError(f"the guest {self._cause()}") from self._host_fault()
+        raise AgentError(f"the guest {self._cause()}", is_ours=self.is_our_fault()) from self._host_fault()
 
     async def cause(self) -> str:
         """Describe how the guest ended; empty if it still runs."""
         with anyio.move_on_after(END_S):
             await self.ended()
         return self._cause() if self._ended.is_set() else ""
+
+    def is_our_fault(self) -> bool:
+        """Return whether bootmatrix or the host ended the guest."""
+        return self.fault is not None or (self.booted is not None and self._judgement().verdict is Verdict.INFRA_ERROR)
+
+    def _judgement(self) -> Judgement:
+        assert self.booted
+        return judge(self.booted.outcome, self.machine, self.bootable, read_whole(self.console))
 
     async def ended(self) -> None:
         """Wait for its end: its agent's, if another boot follows."""
@@ -128,8 +136,7 @@ class GuestSession:
             return f"cannot be booted: {self.fault}"
         if self.booted is None:
             return "was stopped"
-        outcome = self.booted.outcome
-        judgement = judge(outcome, self.machine, self.bootable, read_whole(self.console))
+        outcome, judgement = self.booted.outcome, self._judgement()
         reason = judgement.reason.removeprefix("the guest ended ")
         exits = (EXITS.get(str(event.data.get("reason"))) for event in outcome.events if event.name == "SHUTDOWN")
         way = next((f" ({words})" for words in exits if words), "") if judgement.verdict is Verdict.FAIL else ""
