@@ -19,6 +19,7 @@ from benchmarks.agent import agent
 from benchmarks.bare_host import bare_host
 from benchmarks.build import build
 from benchmarks.build_memory import build_memory
+from benchmarks.catalogues import catalogues
 from benchmarks.ci_job import ci_job
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.fragments import fragments
@@ -325,6 +326,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "hosts-beside": many_machines.dask_beside_local,
     "hosts-bare": bare_host,
     "nightlies": nightlies.year,
+    "catalogues": catalogues,
     "fragments": fragments,
     "planted": planted,
     "kernel-loop": loop,
