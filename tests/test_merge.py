@@ -224,6 +224,19 @@ def test_runs_of_two_versions_name_both(tool: Tool, tmp_path: Path) -> None:
     assert saved(tmp_path).tool_version == f"0.1 + {run.tool_version}"
 
 
+def test_an_input_that_changed_between_shards_is_said(tool: Tool, tmp_path: Path) -> None:
+    """Others, such as the files of one architecture, are not compared."""
+    inputs = ({"images/a/build.yml": "1", "images/a/amd64": "2"}, {"images/a/build.yml": "3", "images/a/arm64": "4"})
+    parts = [write_part(tmp_path / name, [make_record(make_cell(name))]) for name in ("x86_64", "aarch64")]
+    for part, changed in zip(parts, inputs, strict=True):
+        run = load_run(part)
+        assert run.order
+        order = run.order.model_copy(update={"inputs": changed})
+        write_model(part / RUN_FILE, run.model_copy(update={"order": order}))
+    done = tool("merge", *map(str, parts), "-o", "reports/joined")
+    assert done.stderr == "note: images/a/build.yml: changed between the runs\n"
+
+
 def test_a_merged_run_of_two_products_says_so(tool: Tool, tmp_path: Path) -> None:
     records = [make_record(make_cell("x86_64", kernel)) for kernel in ("6.1", "7.2")]
     for number, record in enumerate(records):
