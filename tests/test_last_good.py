@@ -191,6 +191,16 @@ def test_it_is_read_back_as_written(tool: Tool) -> None:
     assert json.loads(tool("accept", "--json"))[0]["cell"] == CELL
 
 
+def test_the_newest_run_of_one_matrix_is_named_by_its_title(tool: Tool) -> None:
+    """Several matrices share a folder: another one's newer run must not stand for this one's."""
+    mine = write_dated(tool.reports, 1, RED, title="mine")
+    other = write_dated(tool.reports, 2, GREEN, title="other")
+    assert other in tool("compare", "latest", "--json")
+    assert mine in tool("compare", "latest:mine", "--json")
+    assert "contains no run of 'none'" in tool("compare", "latest:none", status=2)
+    assert "contains no run of ''" in tool("compare", "latest:", status=2)
+
+
 def test_baselines_by_branch(tool: Tool) -> None:
     main_run = tool.night(1, GREEN, branch="main")
     tool.night(2, RED, branch="main")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,5 +104,76 @@ def test_the_days_of_a_release(shop: Shop) -> None:
     good_night(shop, 14)
     place = sign_off(shop, 14, digest, baseline="tag:v1.6")
     check_page((place / "signoff.html").read_text(encoding="utf-8"), digest, "1.6")
-    subjects = json.loads(httpx.get(f"http://{shop.registry.host}/v2/shop/manifests/nightly").content)
-    assert subjects
+
+
+def finished_night(shop: Shop, day: int, began: int) -> None:
+    """A night that only finishes the run of another."""
+    night = shop.night(day)
+    assert night.status == 0, night.text
+    assert f"2026-03-{began:02}T02-" in night.text
+    assert f"Newest: shop, {began} Mar 2026, 02:00 UTC: 2 as expected" in shop.index
+
+
+def unfinished_morning(shop: Shop, day: int, state: str) -> None:
+    """A morning without a result: no command says that the night was green, or that of the day before."""
+    morning = shop.run(*WORSE, day=day)
+    assert morning.status == 130, morning.text
+    newest = shop.run("runs", "-n", "1", day=day).text.splitlines()[1]
+    assert newest.startswith(f"2026-03-{day:02}T02-") and state in newest
+    assert "not tested" in newest
+
+
+def damaged_morning(shop: Shop, day: int) -> None:
+    """The newest run's file is cut off: an error that names it, in all commands."""
+    file = shop.newest / "run.json"
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(whole[:-300], encoding="utf-8")
+    for words in (WORSE, ("report", "latest"), ("signoff", "latest", "--release", "x")):
+        said = shop.run(*words, day=day)
+        assert (said.status, f"2026-03-{day:02}T02-" in said.text) == (2, True), said.text
+    assert " damaged: run.json: " in shop.run("runs", "-n", "1", day=day).text
+    file.write_text(whole, encoding="utf-8")
+
+
+@pytest.mark.long
+def test_a_month_of_nights(shop: Shop) -> None:
+    """Thirty nights: the release's days, and nights that are interrupted, killed and damaged."""
+    shop.ship("1.6")
+    for day in (1, 2, 3):
+        good_night(shop, day)
+    assert shop.run("runs", "tag", "latest", "v1.6", day=3).status == 0
+    shop.ship("1.7", broken=f"{NEW}*")
+    for day in (4, 5):
+        red_night(shop, day, since=4, runs_ago=day - 4)
+    words = ("--reason", "no refunds until 1.8", "--by", "Ann", "--until", "2026-03-12")
+    assert shop.run("accept", RED, *words, day=5).status == 0
+    for day in range(6, 13):
+        accepted_night(shop, day, "accepted by Ann until 12 March 2026: no refunds until 1.8")
+    over = shop.night(13)
+    assert (over.status, "was accepted by Ann until 12 March 2026" in over.text) == (1, True), over.text
+    digest = shop.ship("1.8")
+    good_night(shop, 14)
+    place = sign_off(shop, 14, digest, baseline="tag:v1.6")
+    check_page((place / "signoff.html").read_text(encoding="utf-8"), digest, "1.6")
+    signed = shop.newest.name
+    good_night(shop, 15)
+    stopped = shop.night(16, "--deadline", "2s")
+    assert (stopped.status, "interrupted, deadline of 2.0 s" in stopped.text) == (130, True), stopped.text
+    unfinished_morning(shop, 16, "interrupted: deadline of 2.0 s")
+    finished_night(shop, 17, began=16)
+    shop.killed_night(18)
+    unfinished_morning(shop, 18, "1 as expected, 1 not tested, interrupted: killed")
+    finished_night(shop, 19, began=18)
+    good_night(shop, 20)
+    damaged_morning(shop, 20)
+    for day in range(21, 31):
+        good_night(shop, day)
+    key = ("--key", str(shop.folder / "ed25519.pub"))
+    assert shop.run("prune", "--keep", "5", day=30).status == 0
+    kept = sorted(folder.name[8:10] for folder in shop.reports.glob("2026-03-*"))
+    assert {"03", "14", *map(str, range(26, 31))} <= set(kept) and len(kept) < 12, kept
+    assert shop.run("signoff", "verify", signed, *key, day=30).status == 0
+    record = next((shop.reports / signed).rglob("record.json"))
+    record.write_bytes(record.read_bytes().replace(b"pass", b"fail", 1))
+    tampered = shop.run("signoff", "verify", signed, *key, day=30)
+    assert (tampered.status, "record.json: changed" in tampered.text) == (1, True), tampered.text

@@ -4,6 +4,9 @@
 set -u
 matrix=${1:-nightly.matrix.yml}
 [ $# -eq 0 ] || shift
+title=$(basename "$matrix")
+title=${title%.y*ml}
+title=${title%.matrix}
 metrics=${METRICS:-bootmatrix.prom}
 night=${NIGHT_METRICS:-bootmatrix-night.prom}
 
@@ -18,6 +21,6 @@ tell
 bootmatrix matrix "$matrix" --resume-or-start --fail-on regression --deadline 6h "$@"
 status=$?
 tell exit_status "$status"
-bootmatrix report latest --fail-on regression --format openmetrics --output "$metrics"
+bootmatrix report "latest:$title" --fail-on regression --format openmetrics --output "$metrics"
 bootmatrix prune --keep 60
 exit "$status"

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 """Type of the commands of a parser."""
-RUN_HELP = "a folder under reports/, 'latest', 'last-good', 'tag:NAME' or 'branch:NAME'"
+RUN_HELP = "a folder under reports/, 'latest', 'latest:TITLE', 'last-good', 'tag:NAME' or 'branch:NAME'"
 TIERS = ("user", "docker", "hardware", "system")
 MOST = 1_000_000_000
 PAGE_SIZES = ("all", "4k", "8k", "16k", "32k", "64k", "256k")

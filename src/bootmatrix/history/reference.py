@@ -1,4 +1,4 @@
-"""Names of runs: a folder, `latest`, `last-good`, `tag:v1.8`, or `branch:main`."""
+"""Names of runs: folders, `latest`, `last-good`, `tag:v1.8`, `branch:main`."""
 
 import os
 import re
@@ -21,6 +21,8 @@ LAST_GOOD = "last-good"
 """The newest run that ended with every failure accepted."""
 RELATIVE = frozenset({LATEST, LAST_GOOD})
 """Names that mean another run as time goes on."""
+LATEST_PREFIX = f"{LATEST}:"
+"""The newest run of a matrix, by its title."""
 BRANCH_PREFIX = "branch:"
 """The newest good run of a branch."""
 CLOCK_SLACK_S = 60
@@ -57,6 +59,8 @@ def find_run(reports: Path, text: str) -> RunLocation:
     """
     if text.startswith(TAG_PREFIX):
         return _tagged(reports, text.removeprefix(TAG_PREFIX))
+    if text.startswith(LATEST_PREFIX):
+        return _newest_of(reports, text.removeprefix(LATEST_PREFIX))
     if text == LATEST:
         name = newest_run(reports)
         if not name:
@@ -76,6 +80,13 @@ def find_run(reports: Path, text: str) -> RunLocation:
     if Path(text).is_dir():
         raise InputError(f"{text}: not a run: contains neither run.json nor started.json", _HINT)
     raise InputError(f"{text}: no such run", _close(reports, text) or _HINT)
+
+
+def _newest_of(reports: Path, title: str) -> RunLocation:
+    lines = ask(reports, lambda rows: rows.runs(title, limit=1, until=now())) if title else []
+    if not lines:
+        raise InputError(f"{reports} contains no run of {title!r}", "'bootmatrix runs --title TITLE' lists them.")
+    return RunLocation(reports, lines[0].name)
 
 
 def find_runs(reports: Path, names: Sequence[str]) -> list[Path]:
@@ -195,7 +206,7 @@ def remove_tag(reports: Path, tag: str) -> None:
         raise InputError(f"no tag {tag!r} in {reports}") from None
 
 
-_HINT = "Name a folder under reports/, latest, last-good, tag:NAME or branch:NAME; 'bootmatrix runs' lists them."
+_HINT = "Name a folder under reports/, latest, latest:TITLE, last-good, tag:NAME or branch:NAME; see 'bootmatrix runs'."
 
 
 def _check(tag: str) -> None:
