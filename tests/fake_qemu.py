@@ -442,6 +442,16 @@ def tap_fails(guest: Guest) -> None:
     guest.leave()
 
 
+def tests_skip(guest: Guest) -> None:
+    guest.greet()
+    for text in TEXTS:
+        if text == "check ping exit 0":
+            guest.say(f"tap ping {packed(b'1..0 # SKIP no such device')}")
+        guest.say(text.replace("ping exit 0", "ping exit 4"))
+    guest.say_end("fail")
+    guest.leave()
+
+
 def stubborn(guest: Guest) -> None:
     """Leaves and passes, but its QEMU will not quit."""
     guest.monitor.deaf = True

@@ -13,6 +13,7 @@ from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
 from bootmatrix.runs.run_store import RunWriter, load_run
 from samples import STARTED, make_cell, make_record, write_dated, write_run
+from stage import set_up
 
 INIT = 'init: ["@pkg:./images/init", "@pkg:./images/crun"]\n'
 CONTAINER = 'onboot: [{name: a, image: "@pkg:./images/busybox"'
@@ -57,6 +58,14 @@ def test_a_single_spec_without_a_container_is_bad_input(capsys: pytest.CaptureFi
     assert main(["run", "elsewhere.yml", "--arch", "x86_64"]) == BAD_INPUT
     assert main(["bisect", "empty.yml", "--arch", "x86_64", "--good", "6.1", "--bad", "6.12"]) == BAD_INPUT
     assert "empty.yml: nothing would be tested" in capsys.readouterr().err
+
+
+def test_a_guest_that_skips_its_tests_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "stage").mkdir()
+    stage = set_up(tmp_path / "stage", ("tests_skip",))
+    for command in (("matrix", stage.matrix("tests_skip")), ("run", "fake.yml", "--arch", "fake/tests_skip")):
+        done = stage.run(*command)
+        assert (done.returncode, "skip" in done.stdout) == (BAD_INPUT, True), done.stdout + done.stderr
 
 
 def test_it_can_be_meant(capsys: pytest.CaptureFixture[str]) -> None:
