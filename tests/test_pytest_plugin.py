@@ -167,6 +167,25 @@ def test_a_guest_that_the_host_kills_is_an_error(tmp_path: Path) -> None:
     assert status == 1 and " 1 error" in text and "failed" not in text.splitlines()[-1], text
 
 
+OOPS = """
+def test_it(guest):
+    command = "busybox mknod /k c 1 11 && echo '<2>BUG: stands for an oops' >/k"
+    assert guest.run(["/bin/sh", "-c", command]).exit_status == 0
+"""
+
+
+@pytest.mark.boots
+def test_a_fault_of_the_kernel_fails_a_test_that_did_not_see_it(tmp_path: Path) -> None:
+    (tmp_path / "images").symlink_to(ROOT / "specs/images")
+    (tmp_path / "own.yml").write_text(
+        'init: ["@pkg:./images/init", "@pkg:./images/crun"]\n'
+        'services: [{name: a, image: "@pkg:./images/busybox", command: [/bin/busybox, sleep, inf]}]\n'
+    )
+    options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1")
+    status, text = run_tests(tmp_path, OOPS, *options, spec="own.yml", limit_s=240)
+    assert status == 1 and "the guest's kernel reported a fault: BUG: stands for an oops" in text, text
+
+
 @pytest.mark.boots
 def test_a_record_is_in_the_report(tmp_path: Path) -> None:
     options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", "--junit-xml", "out.xml")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from bootmatrix.console.transcript import describe
+from bootmatrix.errors import AgentError
 from bootmatrix.guest.forward import LocalAddress
 from bootmatrix.pytest_plugin.cells import TestCell
 from bootmatrix.workspace.guest import CommandResult, Guest
@@ -37,6 +39,11 @@ class PytestGuest:
     def console(self) -> bytes:
         """Its console output so far."""
         return self.asynchronous.console
+
+    def check_kernel(self) -> None:
+        """Raise AgentError if its kernel has reported a fault."""
+        if faults := self.asynchronous.kernel_faults:
+            raise AgentError(f"the guest's kernel reported a fault: {describe(faults[0])}")
 
     def at(self, service: str) -> PytestGuest:
         """Return the same guest with the root of another service."""
@@ -96,8 +103,13 @@ class PytestGuest:
 
 @contextmanager
 def open_guest(cell: TestCell) -> Iterator[PytestGuest]:
-    """Boot a guest, killed in the end. Raises BootmatrixError if it cannot."""
+    """Boot a guest, killed in the end.
+
+    Raises BootmatrixError if it cannot; AgentError in the end if its kernel has reported a fault.
+    """
     with start_blocking_portal() as portal:
         opened = Workspace().guest(cell.spec, arch=cell.arch, kernel=cell.kernel)
         with portal.wrap_async_context_manager(opened) as guest:
-            yield PytestGuest(guest.at(cell.at) if cell.at else guest, portal, cell)
+            under_test = PytestGuest(guest.at(cell.at) if cell.at else guest, portal, cell)
+            yield under_test
+            under_test.check_kernel()

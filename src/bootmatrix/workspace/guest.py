@@ -11,6 +11,8 @@ from typing import Any
 import anyio
 
 from bootmatrix.cell.context import open_context
+from bootmatrix.console.kernel_lines import kernel_lines
+from bootmatrix.console.kernel_messages import find_kernel_faults, stall_of
 from bootmatrix.errors import AgentError, BuildError, GuestFileError, InputError
 from bootmatrix.guest import commands
 from bootmatrix.guest.client import AgentChannel, AgentClient, CommandEnd
@@ -22,7 +24,7 @@ from bootmatrix.guest.requests import ENVIRONMENT, GuestRequest, TerminalSize
 from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.recipe import shipped_image
 from bootmatrix.load.spec import find_spec
-from bootmatrix.model import Bootable, Container, ImageOverride, Spec
+from bootmatrix.model import Bootable, Container, ImageOverride, KernelFault, Spec
 from bootmatrix.model.cell import Network
 from bootmatrix.model.spec import CHECK, MODULES
 from bootmatrix.progress import NullObserver, Observer
@@ -82,6 +84,15 @@ class Guest:
     def console(self) -> bytes:
         """Its console output so far."""
         return self._session.console.read_bytes()
+
+    @property
+    def kernel_faults(self) -> tuple[KernelFault, ...]:
+        """Faults of its kernel so far, as its console shows them.
+
+        Stalls are not among them, which a busy host can cause.
+        """
+        faults = find_kernel_faults(kernel_lines(self.console, None))
+        return tuple(fault for fault in faults if fault.is_fatal and not stall_of(fault.name))
 
     def at(self, service: str) -> Guest:
         """Return the guest with a container's root; services, checks first.
