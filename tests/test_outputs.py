@@ -18,6 +18,7 @@ from bootmatrix.assembly.formats import media, program
 from bootmatrix.assembly.formats.source import Source
 from bootmatrix.errors import BuildError
 from bootmatrix.load.merge import load_spec
+from bootmatrix.operating_system import is_portable
 from image_maker import make_image, write_layout
 from kitchen import PROFILES, Kitchen
 
@@ -41,7 +42,8 @@ def test_what_is_written_has_no_name_before_it_is_whole(tmp_path: Path, monkeypa
     for _ in range(2):
         path = export._put(source, tmp_path / "out/x", ".img")
         assert path.read_bytes() == source.read_bytes()
-    assert set(seen) == {"x.img"}  # the one of the first time, at the second
+    whole = {name for name in seen if not (is_portable() and name.startswith("."))}
+    assert whole == {"x.img"}  # the one of the first time, at the second
     assert names(tmp_path / "out") == ["x.img"]
     assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
 
