@@ -196,3 +196,16 @@ def test_a_record_beside_run_json_that_says_otherwise_counts_in_no_new_run(run_f
     assert {record.cell.id: record.verdict for record in load_run(merged.folder).records} == {
         record.cell.id: record.verdict for record in run.records
     }
+
+
+def test_a_report_warns_of_an_edited_verdict(run_folder: Path, tool: Tool) -> None:
+    sound = tool("report", str(run_folder), "--format", "html")
+    assert (sound.returncode, sound.stderr) == (0, "")
+    assert "Warning:" not in sound.stdout
+    edit(run_folder, FAILED, say("pass"))
+    for form in ("html", "md"):
+        shown = tool("report", str(run_folder), "--format", form)
+        assert "record.json: it says pass, and its evidence fail" in shown.stderr
+    written = tool("report", str(run_folder))
+    assert "warning: " in written.stderr
+    assert "Warning: " in (run_folder / "report.html").read_text()

@@ -5,11 +5,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from bootmatrix.cell.borne_out import check_verdicts
 from bootmatrix.cli.exits import EXPECTED, regression_status
 from bootmatrix.cli.output import STDOUT, complain, say
 from bootmatrix.cli.run_end import update_index
 from bootmatrix.errors import InputError, RunFault
-from bootmatrix.fsio import write_named
+from bootmatrix.fsio import write_atomic, write_named
 from bootmatrix.history.index import ask
 from bootmatrix.history.lookup import past_against
 from bootmatrix.history.reference import RunLocation, find_run, reports_folder
@@ -39,19 +40,32 @@ def run(args: argparse.Namespace) -> int:
     baseline_name = args.baseline or ("last-good" if args.fail_on else saved.baseline)
     past = replace(past_against(place, saved, baseline_name), regressions_only=bool(args.fail_on))
     saved = saved.model_copy(update={"baseline": past.comparison.baseline if past.comparison else ""})
+    doubt = _doubt(saved, place)
+    if doubt:
+        complain(f"warning: {doubt}")
     if args.format:
         data = render(args.format, ReportContext(saved, console_reader(place.folder), past))
-        data = _with_warning(data, place) if args.format == "html" else data
+        data = _with_warning(data, place, doubt) if args.format == "html" else data
         _output(args.format, data, args.output)
     else:
-        _write(args, saved, place, past)
+        _write(args, saved, place, past, doubt)
     if not (args.fail_on and past.comparison):
         return EXPECTED
     return regression_status(past.comparison, allow_empty=saved.is_good)
 
 
-def _with_warning(page: bytes, place: RunLocation) -> bytes:
-    """Warn, here and in the page, if the run differs from its sign-off."""
+def _doubt(run: Run, place: RunLocation) -> str:
+    """Describe a verdict that its evidence does not give; empty if all hold."""
+    try:
+        check_verdicts(run, place.folder)
+    except InputError as error:
+        return error.message
+    return ""
+
+
+def _with_warning(page: bytes, place: RunLocation, doubt: str) -> bytes:
+    """Warn in the page of a doubtful run, and if it differs from its sign-off."""
+    page = with_notice(page, f"Warning: {doubt}.") if doubt else page
     changed = changed_since(place.folder)
     if not changed:
         return page
@@ -83,7 +97,7 @@ def _write_state(args: argparse.Namespace, place: RunLocation) -> None:
         update_index(place.reports)
 
 
-def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past) -> None:
+def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past, doubt: str) -> None:
     check_links(place.folder)
     signed = signoffs_of(place.folder)
     if signed:
@@ -92,6 +106,9 @@ def _write(args: argparse.Namespace, saved: Run, place: RunLocation, past: Past)
             "Print it with --format html, or remove the sign-off first.",
         )
     write_reports(saved, place.folder, past, args.single_file)
+    if doubt:
+        page = place.folder / REPORT_FILE
+        write_atomic(page, with_notice(page.read_bytes(), f"Warning: {doubt}."))
     if place.reports.resolve() == reports_folder(args.reports).resolve():
         update_index(place.reports)
     folder = Path(args.run_name) if Path(args.run_name).is_dir() else place.folder
