@@ -60,6 +60,7 @@ missing_to_test() {
     need mkfs.erofs erofs-utils "tests of what is built: roots"
     need promtool prometheus "tests of the alert rules"
     need systemd-analyze systemd "tests of the nightly units"
+    need_admins nginx nginx-light "tests of the settings of a web server"
     need fakeroot fakeroot "tests of what is built: roots"
     need autopkgtest autopkgtest "tests of testbeds for autopkgtest"
     need bwrap bubblewrap "tests of the user tier"

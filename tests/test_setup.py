@@ -78,7 +78,7 @@ def emulators() -> set[str]:
 
 TEST_PROGRAMS = (
     *("gcc", "gpg", "docker-registry", "htpasswd", "dockerd", "promtool", "bwrap", "passt", "qemu-s390x-static"),
-    *("sshd", "faketime", "slurmctld", "slurmd", "sbatch", "munged", "systemd-analyze"),
+    *("sshd", "faketime", "slurmctld", "slurmd", "sbatch", "munged", "systemd-analyze", "nginx"),
 )
 REPOSITORY = ("apt-ftparchive", "createrepo_c", "rpmbuild", "repo-add", "bsdtar", "autopkgtest")
 FORMAT_PROGRAMS = (
