@@ -18,6 +18,7 @@ pytest.register_assert_rewrite("command_line", "engine_fixtures", "kitchen", "re
 
 LONGEST = (
     "test_end_to_end.py",
+    "test_month_boots.py",
     "test_formats.py",
     "test_dask_hosts.py",
     "test_forked_guests.py",
