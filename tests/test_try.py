@@ -454,6 +454,16 @@ def test_packages_by_architecture(here: Path) -> None:
             write_trial(here / "other", TrialRequest(thing, service=words[0], arch=("s390x",)), PROFILES)
 
 
+def test_a_unit_of_any_of_the_packages(here: Path) -> None:
+    unit = b"[Service]\nExecStart=/usr/bin/xd\n"
+    write(here / "data_1_all.deb", deb("data", "all", {"usr/share/data": b"x"}))
+    write(here / "x_1_s390x.deb", deb("x", "s390x", {"usr/lib/systemd/system/x.service": unit}))
+    thing = find_thing(["data_1_all.deb", "x_1_s390x.deb"])
+    folder, _ = project(here, TrialRequest(thing, service="x", arch=("s390x",)))
+    service = load_one(folder / "data.yml")[0].services[0]
+    assert service.command == ("/bin/sh", "-c", "exec /usr/bin/xd")
+
+
 def test_packages_installed_for_systemd(here: Path) -> None:
     unit = b"[Service]\nExecStart=/usr/bin/xd\n"
     write(here / "x_1_all.deb", deb("x", "all", {"lib/systemd/system/x.service": unit}))

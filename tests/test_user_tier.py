@@ -33,10 +33,13 @@ from bootmatrix.qemu.user_mode import ELF_BYTES, check_kernel
 from bootmatrix.report.notes import tier_lines
 from bootmatrix.signoff.content import sign_off
 from bootmatrix.workspace.selection import Selection
+from image_maker import make_image, write_layout
+from packages import entry, make_tar
 from samples import make_cell, make_record
 
 ROOT = Path(__file__).parents[1]
 ARCHS = ("x86_64", "s390x")
+TOOL = Path(sys.executable).with_name("bootmatrix")
 PROFILES = load_profiles([CHECKOUT / "arch"])
 HEAD = 'init: ["@pkg:./images/init", "@pkg:./images/crun"]\n'
 SHELL = "  - {{name: {name}, image: \"@pkg:./images/busybox\", command: [/bin/sh, -c, '{text}']{more}}}\n"
@@ -392,6 +395,16 @@ def test_a_container_with_programs_for_others_only_is_not_run_on_the_host() -> N
     tree.put("containers/services/a/lower/bin/sh", elf("x86_64"))
     with pytest.raises(Unsupported, match="no container has a program for s390x"):
         first_program(tree, PROFILES["s390x"])
+
+
+@pytest.mark.boots
+def test_a_program_that_the_host_would_run_itself_is_no_pass_of_another_architecture(tmp_path: Path) -> None:
+    image = make_image(make_tar([entry("bin/tool", elf("x86_64").read(), mode=0o755)]), platform="linux/arm64")
+    write_layout(tmp_path / "layout", image)
+    command = [TOOL, "try", "./layout", "--tier", "user", "--arch", "aarch64", "--", "/bin/tool"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "/bin/tool in the image is a program for 64-bit little-endian X86_64" in done.stdout
 
 
 def test_an_old_kernel_is_refused() -> None:

@@ -17,6 +17,7 @@ from typing import IO, Any
 import anyio.to_thread
 
 from bootmatrix.assembly.image.builder import Builder
+from bootmatrix.assembly.image.programs import check_programs
 from bootmatrix.assembly.initrd.bundle import own_root, result_paths
 from bootmatrix.assembly.initrd.bundle_spec import BundleSpec, check_seconds, place
 from bootmatrix.assembly.initrd.root import RootParts, base_tree, container_ids, guest_tree, id_order
@@ -316,8 +317,8 @@ class UserCell:
 def prepare_user(spec: Spec, profile: Profile, machine: Machine, builder: Builder) -> UserCell:
     """Fetch and build everything of a cell. Blocking.
 
-    Raises Unsupported if the spec needs what only a guest has, HostError if the emulator is missing, or the kernel is
-    too old.
+    Raises Unsupported if the spec needs what only a guest has, BuildError if a program is for another architecture,
+    which this host may run itself; HostError if the emulator is missing, or the kernel is too old.
     """
     if spec.own:
         raise Unsupported("a prebuilt guest has a kernel of its own")
@@ -327,6 +328,7 @@ def prepare_user(spec: Spec, profile: Profile, machine: Machine, builder: Builde
     tree = _without_init(guest_tree(RootParts(spec, images, bundles, builder.store)), base_tree(init, builder.store))
     containers = containers_of(spec, bundles, container_ids(bundles), tree)
     _check_nested(containers)
+    check_programs(bundles, profile, builder)
     emulator = find_emulator(profile, first_program(tree, profile))
     if emulator:
         check_kernel(platform.release())

@@ -15,7 +15,7 @@ from bootmatrix.model import Cell, Matrix, Profile
 from bootmatrix.model.durations import duration_s
 from bootmatrix.model.spec import ENGINE_CAPABILITIES
 from bootmatrix.packaged import packaged
-from bootmatrix.scaffold.debs import choose_packages, copy_packages, read_packages, service_command
+from bootmatrix.scaffold.debs import EVERY, choose_packages, copy_packages, read_packages, service_command
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.systemd import SYSTEMD, SYSTEMD_FILES, SYSTEMD_PACKAGES, systemd_parts, unit_name
@@ -213,7 +213,8 @@ def _add_packages(project: _Project, recipe: dict[str, Any], archs: list[str], p
     copy_packages(packages, project.folder / f"images/{project.name}/debs", used)
     recipe["debs"] = [f"./debs/{{debian_arch}}/{name}.deb" for name in names]
     if request.service:
-        project.command = service_command(list(project.choice.files.values()), request.service)
+        paths = [package.path for package in packages if package.architecture in {EVERY, *used}]
+        project.command = service_command(paths, request.service)
     if request.systemd:
         recipe |= {"configure": True, "keep": list(KEPT)}
         project.command = SYSTEMD
