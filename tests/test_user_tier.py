@@ -401,7 +401,7 @@ def test_a_container_with_programs_for_others_only_is_not_run_on_the_host() -> N
 def test_a_program_that_the_host_would_run_itself_is_no_pass_of_another_architecture(tmp_path: Path) -> None:
     image = make_image(make_tar([entry("bin/tool", elf("x86_64").read(), mode=0o755)]), platform="linux/arm64")
     layout = write_layout(tmp_path, image)
-    command = [TOOL, "try", f"oci:{layout}", "--tier", "user", "--arch", "aarch64", "--", "/bin/tool"]
+    command = [str(TOOL), "try", f"oci:{layout}", "--tier", "user", "--arch", "aarch64", "--", "/bin/tool"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "/bin/tool in the image is a program for 64-bit little-endian X86_64" in done.stdout
