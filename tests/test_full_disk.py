@@ -9,13 +9,18 @@ import pytest
 from small_disk import run_on_small_disk
 
 CODE = """
-import os, shutil, sys
+import os, shlex, shutil, sys
 from bootmatrix.cli.main import main
 
 reports, spec, kept = sys.argv[1:4]
 status = main(["matrix", spec, "--arch", "x86_64", "--reports", reports + "/r", "--cache", kept + "/cache"])
-shutil.copytree(os.path.realpath(reports + "/r/latest"), kept + "/run")
+run = os.path.realpath(reports + "/r/latest")
+shutil.copytree(run, kept + "/run")
 print("status", status)
+os.system(f"mount -o remount,size=8m {shlex.quote(reports)}")
+sys.stdout.flush()
+again = main(["report", reports + "/r/" + os.path.basename(run)])
+print("then", again, os.path.exists(run + "/report.html"))
 """
 GUEST = "kernel: '{arch}-kernel'\ninitrd: none\nconsole: fine\n"
 
@@ -40,7 +45,8 @@ def test_the_results_outlive_a_disk_that_is_full_at_the_end(
     assert ("cannot be written: " in done.stderr) == (not is_report_there), printed
     if not is_report_there:
         assert "No space left on device" in done.stderr
-        assert f"Free some space on its disk, then: bootmatrix matrix --resume {disk}/r/" in done.stderr
+        assert f"Free some space on its disk, then: bootmatrix report {disk}/r/" in done.stderr
+    assert "then 0 True" in done.stdout, printed
     assert not list(run.glob(".*"))
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import anyio
@@ -67,7 +69,7 @@ class OpenRun:
             if faults is None or others is not None:
                 raise
             self._unwritten = _cause(_first(faults))
-            raise unwritten(self.writer, _first(faults)) from group
+            raise unwritten(self.writer.path, _first(faults), self._resume) from group
 
     async def _execute(self, on_record: Callable[[Record], None]) -> None:
         options = self._options
@@ -109,6 +111,10 @@ class OpenRun:
             with suppress(asyncio.CancelledError):
                 await work
 
+    @property
+    def _resume(self) -> str:
+        return resume_command(self.writer.path, self.writer.order)
+
     def _write_page(self, record: Record) -> None:
         _report_writer().write_page(record, self.writer.path)
 
@@ -121,8 +127,10 @@ class OpenRun:
         accepted = self._accepted_now()
         cause = self._unwritten or interruption
         faults: list[OSError] = []
+        solution = self._resume
         try:
             run = self.writer.finish(interrupted, _recorded(accepted), cause)
+            solution = solution if interrupted else f"bootmatrix report {shlex.quote(str(self.writer.path))}"
             held = accepted and without_passed(accepted, self._past(run, accepted).histories.values())
             if held != accepted:
                 run = self.writer.finish(interrupted, _recorded(held), cause)
@@ -135,7 +143,8 @@ class OpenRun:
             _report_writer().publish_reports(run, self.writer.path, past, self._options.single_file)
         except OSError as error:
             faults.append(error)
-        return FinishedRun(run, self.writer.path, past, unwritten(self.writer, faults[0]) if faults else None)
+        fault = unwritten(self.writer.path, faults[0], solution) if faults else None
+        return FinishedRun(run, self.writer.path, past, fault)
 
     def _past(self, run: Run, accepted: tuple[AcceptedFailure, ...]) -> Past:
         place = RunLocation(self._planned.reports, self.writer.path.name)
@@ -159,11 +168,11 @@ def _cause(error: OSError) -> str:
     return DISK_FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror or str(error)
 
 
-def unwritten(writer: RunWriter, error: OSError) -> HostError:
-    """Return the error on a run whose files cannot be written any more."""
+def unwritten(folder: Path, error: OSError, command: str) -> HostError:
+    """Return the error on files that cannot be written, with what writes them."""
     solve = "Free some space on its disk" if _cause(error) == DISK_FULL else "Solve this"
-    hint = f"What was written is kept. {solve}, then: {resume_command(writer.path, writer.order)}"
-    return HostError(f"the run in {writer.path} cannot be written: {error}", hint)
+    hint = f"What was written is kept. {solve}, then: {command}"
+    return HostError(f"the run in {folder} cannot be written: {error}", hint)
 
 
 def begin(planned: PlannedRun, baseline: str, options: RunOptions) -> RunWriter:
