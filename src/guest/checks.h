@@ -21,6 +21,9 @@ bool has_open_checks(void);
 /* Handle the end of a check. */
 void check_ended(struct run *run);
 
+/* Fail the guest if a check has skipped its tests. */
+void fail_skipped_checks(void);
+
 /* Fail checks whose time is over. */
 void expire_checks(void);
 

@@ -138,16 +138,21 @@ pid_t runtime_run(const char *bundle, const char *config, const char *id, int *o
 	return child;
 }
 
+/* Flags of a process (proc_pid_stat(5), include/linux/sched.h) that ends: it may dump core first, which takes a while. */
+enum { EXITING = 0x4, DUMPS_CORE = 0x200, SIGNALED = 0x400 };
+
 /* Whether a process runs and is a child of the runtime, which has not waited for it. */
 static bool is_child(pid_t pid, pid_t parent)
 {
 	char file[64], line[512], *end, state;
+	unsigned flags;
 	int above;
 
 	snprintf(file, sizeof file, "/proc/%d/stat", (int)pid);
 	if (!read_line(file, line, sizeof line) || (end = strrchr(line, ')')) == NULL)
 		return false;
-	return sscanf(end + 1, " %c %d", &state, &above) == 2 && above == parent && state != 'Z' && state != 'X';
+	return sscanf(end + 1, " %c %d %*d %*d %*d %*d %u", &state, &above, &flags) == 3 && above == parent &&
+	       state != 'Z' && state != 'X' && !(flags & (EXITING | DUMPS_CORE | SIGNALED));
 }
 
 /* Signal a process by a descriptor, which no other process can take over. */

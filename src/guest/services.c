@@ -273,6 +273,7 @@ void run_services(void)
 		wait_for_event(NEVER);
 		report_checks();
 	}
+	fail_skipped_checks();
 }
 
 void hold(void)
