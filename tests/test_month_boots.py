@@ -13,7 +13,7 @@ from referrers_registry import referrers_registry
 from shop import ARCH, NEW, OLD, Shop
 from signoff_fixtures import write_keys
 
-pytestmark = pytest.mark.boots
+pytestmark = (pytest.mark.boots, pytest.mark.long)
 
 RED, GREEN = f"shop/{ARCH}/{NEW}", f"shop/{ARCH}/{OLD}"
 FAILED = "check orders exited with status 1: pytest: 1 of 2 failed: test_refund"
@@ -135,7 +135,6 @@ def damaged_morning(shop: Shop, day: int) -> None:
     file.write_text(whole, encoding="utf-8")
 
 
-@pytest.mark.long
 def test_a_month_of_nights(shop: Shop) -> None:
     """Thirty nights: the release's days, and nights that are interrupted, killed and damaged."""
     shop.ship("1.6")
