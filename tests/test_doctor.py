@@ -127,6 +127,15 @@ def test_with_a_cache_that_has_no_room(tmp_path: Path) -> None:
     assert line(done, "cache").startswith("missing")
 
 
+def test_with_reports_that_have_no_room(tmp_path: Path) -> None:
+    """Their disk may be another one than the cache's, and full."""
+    done = doctor(tmp_path, "--offline", BOOTMATRIX_REPORTS="/proc/bootmatrix")
+    assert (done.returncode, line(done, "cache").split()[0]) == (3, "ok")
+    assert line(done, "reports").startswith("missing")
+    assert "BOOTMATRIX_REPORTS=…" in done.stdout
+    assert line(doctor(tmp_path, "--offline", "--reports", str(tmp_path / "r")), "reports").endswith(f"{tmp_path}/r")
+
+
 def test_an_archive_that_answers(tmp_path: Path) -> None:
     suite = tmp_path / "www/debian/dists"
     for name in ("bullseye", "bookworm", "trixie", "sid"):

@@ -33,7 +33,7 @@ def tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Tool:
 
 def test_runs_are_listed_newest_first(tool: Tool) -> None:
     lines = tool("runs").splitlines()
-    assert re.fullmatch(rf"{MIXED} +2026-11-02 02:00 .* 7 of 13 not as expected", lines[1])
+    assert re.fullmatch(rf"{MIXED} +2026-11-02 02:00 .* 5 of 11 not as expected, 2 without a verdict", lines[1])
     assert re.fullmatch(rf"{GREEN} +2026-11-01 02:00 .* 8 as expected", lines[2])
     assert len(lines) == 3
     assert len(tool("runs", "-n", "1").splitlines()) == 2

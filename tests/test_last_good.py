@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.errors import InputError
-from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of, current, read_accepted, today
+from bootmatrix.history.acceptance import AcceptedFailure, acceptance_of, of_title, read_accepted, today
 from bootmatrix.model import AcceptanceRecord, Record, Verdict
 from bootmatrix.runs.run_store import RUN_FILE, load_run, write_model
 from command_line import ReportsTool
@@ -133,10 +133,28 @@ def test_acceptances_end_and_belong_to_a_title() -> None:
         AcceptedFailure("b", "x", "Ann", "", (today() - timedelta(days=1)).isoformat()),
         AcceptedFailure("c", "x", "Ann", "", until, title="other"),
     )
-    assert [entry.cell for entry in current(entries, "mine")] == ["a/*"]
-    assert [entry.cell for entry in current(entries, "other")] == ["a/*", "c"]
+    assert [(entry.cell, entry.is_over) for entry in of_title(entries, "mine")] == [("a/*", False), ("b", True)]
+    assert [entry.cell for entry in of_title(entries, "other")] == ["a/*", "b", "c"]
     assert acceptance_of("a/b", entries)
+    assert acceptance_of("b", of_title(entries, "mine")) is None
     assert acceptance_of("d", entries) is None
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_an_acceptance_whose_day_is_over_is_told(tool: Tool, recorded: bool) -> None:
+    """Also where no run knows of it: else its cell reads as one that failed last night."""
+    tool.night(1, GREEN)
+    tool.night(2, RED, accepted=CELL if recorded else "")
+    entry = {"cell": CELL, "reason": "fixed soon", "by": "Ann", "at": "", "until": "2026-11-09", "title": ""}
+    other = {**entry, "title": "other", "by": "Eve"}
+    (tool.reports / "accepted.json").write_text(json.dumps({"format": 1, "accepted": [entry, other]}))
+    tool.night(3, RED)
+    said = tool("compare", "latest", "--fail-on", "regression", status=1)
+    assert said.count("Ann") == 1
+    assert "acceptance by Ann ended 9 November 2026: fixed soon" in said
+    assert "Eve" not in said
+    tool("accept", CELL, "--reason", "again", "--by", "Bob")
+    assert "Ann" not in tool("compare", "latest", "--fail-on", "regression")
 
 
 @pytest.mark.parametrize(

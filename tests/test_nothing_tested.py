@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, INTERRUPTED, NOT_EXPECTED, OUR_FAULT, exit_status
 from bootmatrix.cli.main import main
+from bootmatrix.history.values import NO_PAST
 from bootmatrix.model import Plan, Record, Run, RunRequest, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import render
+from bootmatrix.report.headline import clauses
+from bootmatrix.report.history_text import FAULTS
 from bootmatrix.runs.run_store import RunWriter, load_run
 from samples import STARTED, make_cell, make_record, write_dated, write_run
 from stage import set_up
@@ -134,6 +138,44 @@ def test_a_comparison_of_nothing_shows_no_progress(tmp_path: Path, capsys: pytes
     assert main(["compare", now, before, "--reports", str(reports), "--fail-on", "regression", "--allow-empty"]) == 0
     assert main(["compare", stopped, before, "--reports", str(reports), "--fail-on", "regression"]) == INTERRUPTED
     capsys.readouterr()
+
+
+def test_a_night_that_came_to_no_cell_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """That there is no regression so far would be true, and misleading."""
+    reports, passed = tmp_path / "reports", make_record(make_cell("x86_64"))
+    before = write_dated(reports, 1, [passed])
+    killed = write_dated(reports, 2, [], interrupted=True)
+    faulty = write_dated(reports, 3, [make_record(passed.cell, Verdict.INFRA_ERROR)])
+    for name, words in ((killed, "othing was tested yet"), (faulty, "othing was tested")):
+        main(["compare", name, before, "--reports", str(reports)])
+        said = capsys.readouterr().out
+        assert said.startswith(f"n{words} to compare with {before}: 1 no")
+        assert "regression" not in said
+        main(["report", name, "--baseline", before, "--format", "md", "--reports", str(reports)])
+        assert f"**N{words}** to compare with `{before}`: 1 no" in capsys.readouterr().out
+
+    assert clauses(made(missing=1, interrupted=True), NO_PAST)[0] == "No cell was tested"
+
+
+def test_cells_without_a_verdict_are_counted_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of them it is not known that they are not as expected."""
+    ours = [make_record(make_cell(arch), Verdict.INFRA_ERROR) for arch in ("armv7", "aarch64")]
+    passed, failed = make_record(make_cell("x86_64")), make_record(make_cell("ppc64le"), Verdict.FAIL)
+    write_dated(tmp_path, 1, ours)
+    write_dated(tmp_path, 2, [*ours, passed])
+    write_dated(tmp_path, 3, [*ours, passed, failed])
+    main(["runs", "--reports", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    expected = (
+        "1 of 2 not as expected, 2 without a verdict",
+        "1 as expected, 2 without a verdict",
+        "2 without a verdict",
+    )
+    assert [re.split("  +", line)[3] for line in lines] == list(expected)
+
+
+def test_faults_are_the_verdicts_that_the_tested_programs_did_not_cause() -> None:
+    assert {*FAULTS, Verdict.SKIP} == {verdict for verdict in Verdict if not verdict.is_tested} - {Verdict.USER_PASS}
 
 
 def test_judging_again_what_was_never_booted_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

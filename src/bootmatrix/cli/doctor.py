@@ -25,6 +25,7 @@ from bootmatrix.cli.exits import EXPECTED, OUR_FAULT
 from bootmatrix.cli.tables import table_console
 from bootmatrix.errors import BootmatrixError, HostError
 from bootmatrix.execute.budget import QEMU_OVERHEAD_MIB
+from bootmatrix.history.reference import reports_folder
 from bootmatrix.model import Machine, Profile
 from bootmatrix.operating_system import core_count, is_portable
 from bootmatrix.packaged import packaged_table
@@ -41,6 +42,8 @@ State = Literal["ok", "missing", "note"]
 
 DISK_MIB = 3072
 """Least free space: a full cache of the shipped matrices (packages, kernels, initrds) is 1 to 2 GiB."""
+REPORTS_MIB = 512
+"""Least free space for runs: one of the shipped matrices takes some dozen MiB, with what it sets aside for its end."""
 LIMIT_S = 30.0
 """Time of all checks together."""
 ARCHIVE_LIMIT_S = 8.0
@@ -85,6 +88,7 @@ def examine(workspace: Workspace, profiles: dict[str, Profile]) -> Iterator[Host
     yield packer()
     yield from makers()
     yield disk(workspace.cache)
+    yield room("reports", reports_folder(workspace.reports), REPORTS_MIB)
     yield memory(machines)
     yield HostCheck("ok", "cores", f"{core_count()}")
     if not is_portable():
@@ -161,18 +165,22 @@ def keyring() -> HostCheck:
 
 def disk(cache_folder: Path | None, needed_mib: int = DISK_MIB) -> HostCheck:
     """Check the free space of the cache."""
-    cache_path = (cache_folder or default_cache()).absolute()
-    existing = next(folder for folder in (cache_path, *cache_path.parents) if folder.is_dir())
+    return room("cache", cache_folder or default_cache(), needed_mib)
+
+
+def room(name: str, folder: Path, needed_mib: int) -> HostCheck:
+    """Check that a folder can be written to, and its free space."""
+    folder = folder.absolute()
+    existing = next(place for place in (folder, *folder.parents) if place.is_dir())
     free_mib = shutil.disk_usage(existing).free >> 20
-    detail = f"{free_mib / 1024:.1f} GiB free at {cache_path}"
+    detail = f"{free_mib / 1024:.1f} GiB free at {folder}"
+    elsewhere = f"ut the {name} elsewhere: BOOTMATRIX_{name.upper()}=…"
     if not os.access(existing, os.W_OK):
-        return HostCheck(
-            "missing", "cache", f"{existing} is not writable", "Put the cache elsewhere: BOOTMATRIX_CACHE=…"
-        )
+        return HostCheck("missing", name, f"{existing} is not writable", f"P{elsewhere}")
     if free_mib < needed_mib:
-        hint = f"{needed_mib >> 10} GiB are needed. Free some, or put the cache elsewhere: BOOTMATRIX_CACHE=…"
-        return HostCheck("missing", "cache", detail, hint)
-    return HostCheck("ok", "cache", detail)
+        hint = f"{needed_mib / 1024:g} GiB are needed. Free some, or p{elsewhere}"
+        return HostCheck("missing", name, detail, hint)
+    return HostCheck("ok", name, detail)
 
 
 def memory(machines: Iterable[Machine]) -> HostCheck:

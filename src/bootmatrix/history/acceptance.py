@@ -22,7 +22,7 @@ class AcceptedFailure:
     """A failure's acceptance; `cell` may be a pattern, `until` the last day.
 
     `at` is the time of the acceptance. An empty `title` means the runs of all matrices. `passed` are cells for which it
-    is over, since they passed.
+    is over, since they passed; `is_over` means that its last day has gone by.
     """
 
     cell: str
@@ -32,14 +32,16 @@ class AcceptedFailure:
     until: str
     title: str = ""
     passed: tuple[str, ...] = ()
+    is_over: bool = False
 
     def covers(self, cell: str) -> bool:
-        """Return whether it is for a cell."""
-        return cell not in self.passed and covers(self.cell, cell)
+        """Return whether it holds for a cell."""
+        return not self.is_over and cell not in self.passed and covers(self.cell, cell)
 
-    def holds(self, day: date, title: str) -> bool:
-        """Return whether it holds on a day for the runs of a title."""
-        return self.until >= day.isoformat() and self.title in {"", title}
+    def end_words(self, cell: str) -> str:
+        """Describe the end of an acceptance that once held for a cell."""
+        over = f"acceptance by {self.by} ended {_day_words(self.until)}: {self.reason}"
+        return f"{over if self.is_over else f'was {self}'}{'; it has passed since' if cell in self.passed else ''}"
 
     def __str__(self) -> str:
         return f"accepted by {self.by} until {_day_words(self.until)}: {self.reason}"
@@ -104,9 +106,10 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def current(accepted: Iterable[AcceptedFailure], title: str, day: date | None = None) -> tuple[AcceptedFailure, ...]:
-    """Select the acceptances that hold today for the runs of a title."""
-    return tuple(entry for entry in accepted if entry.holds(day or today(), title))
+def of_title(accepted: Iterable[AcceptedFailure], title: str, day: date | None = None) -> tuple[AcceptedFailure, ...]:
+    """Select the acceptances for the runs of a title; those over are marked."""
+    on = (day or today()).isoformat()
+    return tuple(replace(entry, is_over=entry.until < on) for entry in accepted if entry.title in {"", title})
 
 
 def without_passed(
@@ -127,8 +130,9 @@ def _passed(entry: AcceptedFailure, again: Iterable[CellHistory]) -> Iterator[st
 
 
 def ended_acceptance_of(cell: str, accepted: Sequence[AcceptedFailure]) -> AcceptedFailure | None:
-    """Return the latest acceptance that a pass of the cell ended."""
-    return next((entry for entry in reversed(accepted) if cell in entry.passed), None)
+    """Return the latest acceptance of a cell that its day or a pass ended."""
+    entries = (entry for entry in reversed(accepted) if covers(entry.cell, cell))
+    return next((entry for entry in entries if entry.is_over or cell in entry.passed), None)
 
 
 def acceptance_of(cell: str, accepted: Sequence[AcceptedFailure]) -> AcceptedFailure | None:

@@ -41,7 +41,7 @@ def compare(
         baseline: the run to compare with; with None every failure is new.
         histories: history of each cell up to the run.
         usual: usual duration of each cell up to the baseline.
-        accepted: failures that are accepted now.
+        accepted: failures that are accepted now, and acceptances that are over.
     """
     before = {cell.key: cell for cell in baseline.cells} if baseline else {}
     now = {cell.key: cell for cell in run.cells}
@@ -93,9 +93,14 @@ def _accept(change: CellChange, accepted: Sequence[AcceptedFailure]) -> CellChan
     entry = acceptance_of(change.id, accepted) if change.kind in failures else None
     if entry is None or change.now == "pass":
         ended = ended_acceptance_of(change.id, accepted) if change.is_regression else None
-        words = (change.note, f"was {ended}; it has passed since")
-        return replace(change, note="; ".join(filter(None, words))) if ended else change
+        return replace(change, note=_ended_note(change, ended)) if ended else change
     return replace(change, kind=ChangeKind.ACCEPTED_FAILURE, is_regression=False, note=str(entry))
+
+
+def _ended_note(change: CellChange, ended: AcceptedFailure) -> str:
+    """Add the end of an acceptance, of which the baseline may know already."""
+    note = "" if change.note == f"was {ended}" else change.note
+    return "; ".join(filter(None, (note, ended.end_words(change.id))))
 
 
 def _kind(now: CellResult, old: CellResult | None, flapping: bool) -> ChangeKind:

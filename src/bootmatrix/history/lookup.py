@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bootmatrix.errors import BootmatrixError, InputError
-from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted
+from bootmatrix.history.acceptance import AcceptedFailure, of_title, read_accepted
 from bootmatrix.history.index import ask
 from bootmatrix.history.past import compared_with, histories_of, past_of
 from bootmatrix.history.reference import BRANCH_PREFIX, RELATIVE, RunLocation, baseline_before, find_baseline, find_run
@@ -36,7 +36,7 @@ def compared(reports: Path, run_name: str, baseline_name: str) -> Comparison:
         elif name:
             baseline = _load(rows, RunLocation(place.reports, name))
         histories = histories_of(rows, run.cells, run.line)
-        return compared_with(rows, run, baseline, histories, current(accepted, run.line.title))
+        return compared_with(rows, run, baseline, histories, of_title(accepted, run.line.title))
 
     # A single query, since each one first checks all runs for changes.
     return ask(place.reports, question)
@@ -100,7 +100,7 @@ def past_of_run(
     """
     results = _extract().results_of(run, place.name)
     _extract().keep_results(place.folder, results)
-    holding = current(read_accepted(place.reports), run.title) if accepted is None else accepted
+    holding = of_title(read_accepted(place.reports), run.title) if accepted is None else accepted
     return ask(place.reports, lambda rows: past_of(rows, results, baseline, compared=compared, accepted=holding))
 
 

@@ -35,7 +35,7 @@ def past_of(
         run: the run.
         baseline: the run to compare with.
         compared: compare even without a baseline.
-        accepted: failures that are accepted now.
+        accepted: failures that are accepted now, and acceptances that are over.
     """
     histories = histories_of(rows, run.cells, run.line)
     comparison = compared_with(rows, run, baseline, histories, accepted) if compared or baseline else None

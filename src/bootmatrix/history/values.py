@@ -319,6 +319,12 @@ class Comparison:
         return tuple(change for change in self.changes if change.is_regression)
 
     @property
+    def is_tested(self) -> bool:
+        """True if a cell has a verdict on the guest, not only a fault of ours."""
+        none = {ChangeKind.NO_VERDICT, ChangeKind.NOT_TESTED, ChangeKind.GONE_CELL}
+        return any(change.now not in {"", "skip"} and change.kind not in none for change in self.changes)
+
+    @property
     def baseline_cells(self) -> tuple[str, ...]:
         """Ids of the cells that the baseline tested."""
         return tuple(dict.fromkeys(change.id for change in self.changes if change.before not in {"", "skip"}))

@@ -22,7 +22,10 @@ def clauses(run: Run, past: Past) -> tuple[str, ...]:
     wrong = [record for record in tried if not record.expected]
     regressed = _regressions(run.records, past.comparison)
     rest = [record for record in wrong if record.cell.id not in {record.cell.id for record in regressed}]
-    parts = [_share(len(tried) - len(wrong), len(tried) + len(run.missing)), _regression_words(regressed, past)]
+    parts = [
+        _share(len(tried) - len(wrong), len(tried) and len(tried) + len(run.missing)),
+        _regression_words(regressed, past),
+    ]
     parts += [*_kinds(rest), _mixed(run.records)]
     parts += [_not_run(len(run.records) - len(tried), len(run.missing))]
     parts += free_words(run)

@@ -1,6 +1,6 @@
 """Histories and comparisons as terminal lines. Pure and quick to import."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 
 from bootmatrix.history.reference import now
@@ -19,6 +19,8 @@ from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration, moment
 
 MARKS = {Standing.GOOD: "✓", Standing.BAD: "✗", Standing.FORESEEN: "x", Standing.FAULT: "?", Standing.SKIP: "–"}
+FAULTS = ("build-error", "infra-error", "user-unsupported")
+"""Verdicts on nothing that was tested, spelled out since the model is slow to import. A test compares them."""
 SHOWN_SUBRESULTS = 5
 
 
@@ -54,9 +56,13 @@ def run_state(line: RunLine) -> str:
         fault = line.fault.rpartition(f"{line.name}/")[2].removeprefix("damaged: ").replace(": damaged:", ":")
         return one_line(f"{line.state}: {fault}", 120)
     tried = sum(number for verdict, number in line.counts.items() if verdict != "skip")
-    words = f"{line.unexpected} of {tried} not as expected" if line.unexpected else f"{tried} as expected"
+    ours = sum(line.counts.get(verdict, 0) for verdict in FAULTS)
+    wrong, judged = line.unexpected - ours, tried - ours
+    words = f"{wrong} of {judged} not as expected" if wrong else f"{judged} as expected"
     if line.accepted:
         words += f", {line.accepted} accepted"
+    if ours:
+        words = f"{words}, {ours} without a verdict" if judged else f"{ours} without a verdict"
     if line.missing and line.state is not RunState.UNDER_WAY:
         words += f", {line.missing} not tested"
     if line.state is not RunState.FINISHED:
@@ -120,13 +126,27 @@ def counted(kind: ChangeKind, count: int) -> str:
 
 def summary(comparison: Comparison) -> str:
     """Summarise a comparison: `2 regressions since RUN: 2 new failures, 6 unchanged`."""
-    number = len(comparison.regressions)
-    words = f"{number or 'no'} {'regression' if number == 1 else 'regressions'}"
-    since = f"since {one_line(comparison.baseline)}" if comparison.baseline else "(no earlier run to compare with)"
-    words += " so far" if comparison.interrupted else ""
+    words = f"{result_words(comparison)} {baseline_words(comparison)}"
     counts = ", ".join(counted(kind, count) for kind, count in comparison.counts().items())
     part = f"; {comparison.not_tested_words}" if comparison.not_tested else ""
-    return f"{words} {since}: {counts}{part}" if counts else f"{words} {since}"
+    return f"{words}: {counts}{part}" if counts else words
+
+
+def result_words(comparison: Comparison) -> str:
+    """Count the regressions; without any, a run may have tested nothing."""
+    number = len(comparison.regressions)
+    if not number and not comparison.is_tested:
+        return "nothing was tested yet" if comparison.interrupted else "nothing was tested"
+    words = f"{number or 'no'} {'regression' if number == 1 else 'regressions'}"
+    return f"{words} so far" if comparison.interrupted else words
+
+
+def baseline_words(comparison: Comparison, quote: Callable[[str], str] = one_line) -> str:
+    """Name the baseline, as it follows `result_words`."""
+    if not comparison.baseline:
+        return "(no earlier run to compare with)"
+    word = "since" if comparison.is_tested or comparison.regressions else "to compare with"
+    return f"{word} {quote(comparison.baseline)}"
 
 
 def comparison_lines(comparison: Comparison, everything: bool = False) -> Iterator[str]:

@@ -17,7 +17,7 @@ from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.input_digests import digests
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
-from bootmatrix.history.acceptance import AcceptedFailure, current, read_accepted, without_passed
+from bootmatrix.history.acceptance import AcceptedFailure, of_title, read_accepted, without_passed
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_baseline
 from bootmatrix.history.values import Past, RunResults
@@ -52,7 +52,7 @@ class OpenRun:
         self._planned, self._options, self._observer = planned, options, observer
         self._baseline, self._compared = baseline, compared
         self._unwritten = ""
-        self._accepted = current(read_accepted(planned.reports), planned.title)
+        self._accepted = of_title(read_accepted(planned.reports), planned.title)
         self._open_executor: OpenExecutor = plugins.load("executors", options.executor or LOCAL)
         self.writer: RunWriter = begin(planned, baseline.line.name if baseline else "", options)
         self._room = SpareRoom(self.writer.path, len(planned.plan.cells))
@@ -132,7 +132,7 @@ class OpenRun:
             run = self.writer.finish(interrupted, _recorded(accepted), cause)
             solution = solution if interrupted else f"bootmatrix report {shlex.quote(str(self.writer.path))}"
             held = accepted and without_passed(accepted, self._past(run, accepted).histories.values())
-            if held != accepted:
+            if _recorded(held) != _recorded(accepted):
                 run = self.writer.finish(interrupted, _recorded(held), cause)
         except OSError as error:
             faults.append(error)
@@ -153,14 +153,15 @@ class OpenRun:
     def _accepted_now(self) -> tuple[AcceptedFailure, ...]:
         """Read acceptances again; damage must not cost a run its report."""
         with suppress(InputError):
-            return current(read_accepted(self._planned.reports), self._planned.title)
+            return of_title(read_accepted(self._planned.reports), self._planned.title)
         return self._accepted
 
 
 def _recorded(accepted: tuple[AcceptedFailure, ...]) -> tuple[AcceptanceRecord, ...]:
-    """Return acceptances as run.json has them."""
+    """Return the acceptances that hold, as run.json has them."""
     names = AcceptanceRecord.model_fields
-    return tuple(AcceptanceRecord(**{name: getattr(entry, name) for name in names}) for entry in accepted)
+    current = (entry for entry in accepted if not entry.is_over)
+    return tuple(AcceptanceRecord(**{name: getattr(entry, name) for name in names}) for entry in current)
 
 
 def _cause(error: OSError) -> str:

@@ -132,4 +132,4 @@ def _schema(parser: ArgumentParser) -> None:
     "missing. KVM is optional; if /dev/kvm exists, a guest is booted to test it.",
 )
 def _doctor(parser: ArgumentParser) -> None:
-    add_shared(parser, *SOURCES)
+    add_shared(parser, *SOURCES, "--reports")

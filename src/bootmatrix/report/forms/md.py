@@ -8,7 +8,7 @@ from bootmatrix.model import Verdict
 from bootmatrix.report.cell_view import CellView
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.headline import free_words
-from bootmatrix.report.history_text import counted
+from bootmatrix.report.history_text import baseline_words, counted, result_words
 from bootmatrix.report.order import SYMBOLS
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.view import ReportView
@@ -58,10 +58,9 @@ def headline_words(view: ReportView) -> str:
 
 
 def _comparison(comparison: Comparison) -> Iterator[str]:
-    number = len(comparison.regressions)
-    since = f"since {code(comparison.baseline)}" if comparison.baseline else "(no earlier run to compare with)"
+    words = result_words(comparison)
     counts = ", ".join(counted(kind, count) for kind, count in comparison.counts().items())
-    yield f"**{number or 'No'} {'regression' if number < 2 else 'regressions'}** {since}: {counts}"
+    yield f"**{words[0].upper()}{words[1:]}** {baseline_words(comparison, code)}: {counts}"
     for change in comparison.regressions[:MAX_CELLS]:
         yield f"- **{change.kind}** {code(change.id)}: {change.before or 'none'} → {change.now}"
 
