@@ -72,3 +72,52 @@ print([path.name for path in folder.iterdir() if path.name != "others"])
 def test_room_that_was_set_aside_is_there_on_a_disk_that_others_filled(tmp_path: Path) -> None:
     done = run_on_small_disk(tmp_path, 1000, ROOM)
     assert done.stdout.splitlines() == ["No space left on device", "['junit.xml']"], done.stderr
+
+
+FROM_THE_START = """
+import os, sys
+from bootmatrix.cli.main import main
+from bootmatrix.workspace import run
+
+reports, spec, kept = sys.argv[1:4]
+begin, others = run.begin, reports + "/others"
+
+def begin_on_full_disk(*arguments):
+    writer = begin(*arguments)
+    with open(others, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+    return writer
+
+run.begin = begin_on_full_disk
+cells = [spec, "--arch", "x86_64"]
+child = os.fork()  # a run is under way as long as its process lives
+if not child:
+    os._exit(main(["matrix", *cells, "--reports", reports + "/r", "--cache", kept]))
+print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+main(["runs", "--reports", reports + "/r"])
+os.remove(others)
+run.begin = begin
+print("then", main(["matrix", "--resume", reports + "/r/latest", "--cache", kept]))
+main(["runs", "--reports", reports + "/r"])
+print(sorted(os.listdir(reports + "/r/latest/")))
+"""
+
+
+def test_a_disk_that_was_full_from_the_start_is_no_kill(tmp_path: Path) -> None:
+    """There is no room to set aside, nor to write the end in: the state of the run says so nonetheless."""
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    (tmp_path / "gone.guest.yml").write_text(GUEST, encoding="utf-8")
+    done = run_on_small_disk(disk, 4096, FROM_THE_START, str(tmp_path / "gone.guest.yml"), str(kept))
+    full, _, resumed = done.stdout.partition("then ")
+    assert "status 3" in full, done.stdout + done.stderr
+    assert "1 not tested, interrupted: disk full" in full
+    assert "1 without a verdict" in resumed, done.stdout + done.stderr
+    assert "interrupted" not in resumed
+    assert "'run.json'" in resumed
+    assert "disk-full" not in resumed

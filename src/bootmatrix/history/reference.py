@@ -15,7 +15,7 @@ from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.queries import Rows
 from bootmatrix.history.values import RunLine, RunState
-from bootmatrix.runs.hold import KILLED, is_under_way
+from bootmatrix.runs.hold import end_cause, is_under_way
 
 LAST_GOOD = "last-good"
 """The newest run that ended with every failure accepted."""
@@ -167,11 +167,13 @@ def newest_run(reports: Path) -> str:
 
 
 def with_life(line: RunLine, reports: Path) -> RunLine:
-    """Return the line of an unended run: under way, or killed."""
+    """Return the line of an unended run: under way, or why it has no end."""
     if line.state is not RunState.INTERRUPTED or line.ended_at:
         return line
     is_running = is_under_way(reports / line.name)
-    return replace(line, state=RunState.UNDER_WAY) if is_running else replace(line, interruption=KILLED)
+    if is_running:
+        return replace(line, state=RunState.UNDER_WAY)
+    return replace(line, interruption=end_cause(reports / line.name))
 
 
 def tags_of(reports: Path) -> dict[str, str]:

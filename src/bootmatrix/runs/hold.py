@@ -11,6 +11,14 @@ STARTED_FILE = "started.json"
 """The file in run_store, repeated because importing the model is slow. A test compares them."""
 KILLED = "killed"
 """Interruption of a run whose process wrote no end: SIGKILL, out of memory, a power cut."""
+DISK_FULL = "disk full"
+FULL_FILE = "disk-full"
+"""Empty file of a run whose end found no room: its name mostly needs none."""
+
+
+def end_cause(folder: Path) -> str:
+    """Return why a run wrote no end: `disk full`, or else it was killed."""
+    return DISK_FULL if (folder / FULL_FILE).exists() else KILLED
 
 
 def is_under_way(folder: Path) -> bool:

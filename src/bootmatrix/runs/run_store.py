@@ -4,6 +4,7 @@
     cells/SPEC/ARCH/MACHINE/KERNEL/record.json   a Record, in one line, with its console.log beside it
     lock.json                                    the kernels and packages used so far, as `bootmatrix lock` writes them
     run.json                                     the whole Run, at the end
+    disk-full                                    empty, instead of run.json: the disk had no room for it
 
 Every file is written atomically, so a killed run is readable up to its last record. A power cut may lose the last
 seconds' records: their files are empty, and are ignored.
@@ -31,7 +32,7 @@ from bootmatrix.errors import DamagedRun, InputError
 from bootmatrix.fsio import open_plain, read_whole, replace_link, sync_disk, write_atomic
 from bootmatrix.model import AcceptanceRecord, Cell, Lock, MachineUse, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
-from bootmatrix.runs.hold import KILLED, is_under_way
+from bootmatrix.runs.hold import FULL_FILE, end_cause, is_under_way
 from bootmatrix.runs.host import describe_host
 from bootmatrix.runs.run_json import FORMAT, HINT, in_a_line, read_run, read_value, write_run
 
@@ -117,6 +118,7 @@ class RunWriter:
         writer = cls(path, run.model_copy(update={"resumed": resumed, "ended_at": "", "unfinished": ()}))
         # From here on what stands in the cells' folders counts, also if this attempt is killed in its turn.
         (path / RUN_FILE).unlink(missing_ok=True)
+        (path / FULL_FILE).unlink(missing_ok=True)
         return writer
 
     def folder(self, cell: Cell) -> Path:
@@ -184,6 +186,11 @@ class RunWriter:
     def add_use(self, use: MachineUse) -> None:
         """Note machines that were started for the run, for run.json."""
         self._run = self._run.model_copy(update={"machines": (*self._run.machines, use)})
+
+    def mark_full(self) -> None:
+        """Note that the disk has no room for run.json, if it has some for a name."""
+        with suppress(OSError):
+            (self.path / FULL_FILE).touch()
 
     def make_durable(self) -> None:
         """Wait until all records that there are would outlive a power cut. Blocking.
@@ -353,7 +360,7 @@ def _recover(folder: Path) -> Run:
         update={
             "wall_s": max([end - start for end in ends] + [0.0]),
             "interrupted": True,
-            "interruption": "" if is_running else KILLED,
+            "interruption": "" if is_running else end_cause(folder),
             "under_way": is_running,
             "records": records,
             "unfinished": tuple(unfinished(folder)),

@@ -25,6 +25,7 @@ from bootmatrix.load.cluster import load_boards
 from bootmatrix.model import LOCAL, AcceptanceRecord, Plan, Record, Run, RunRequest
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.redact import redacted
+from bootmatrix.runs.hold import DISK_FULL
 from bootmatrix.runs.host import SpareRoom
 from bootmatrix.runs.run_store import RunWriter, load_run
 from bootmatrix.workspace.finished import FinishedRun, RunOptions
@@ -38,7 +39,6 @@ from bootmatrix.workspace.planned_run import (
 )
 from bootmatrix.workspace.saved_run import SavedRun
 
-DISK_FULL = "disk full"
 UNDER_WAY_S = 0.5
 """The first guest runs by then, which leaves time to load modules that are used at its end."""
 
@@ -136,6 +136,8 @@ class OpenRun:
                 run = self.writer.finish(interrupted, _recorded(held), cause)
         except OSError as error:
             faults.append(error)
+            if _cause(error) == DISK_FULL:
+                self.writer.mark_full()
             written = {"under_way": False, "interruption": _cause(error)}
             run = load_run(self.writer.path).model_copy(update=written)
         past = replace(self._past(run, accepted), regressions_only=self._options.regressions)
