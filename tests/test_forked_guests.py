@@ -21,7 +21,8 @@ import pytest
 
 from bootmatrix.assembly.fork import FORK, disk_tree, why_not
 from bootmatrix.assembly.tree import Tree, text_file
-from bootmatrix.cell.run import differences, doubt_of
+from bootmatrix.cell.verification import differences, doubt_of
+from bootmatrix.judge.completeness import NO_RESULT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Bootable, Forkable, ImageConfig, Judgement, Machine, StoredImage, SubResult, Verdict
 from bootmatrix.report.cell_parts import facts
@@ -227,6 +228,22 @@ def test_judgements_that_differ_are_told() -> None:
     assert differences(good, swapped) == "", "checks run at the same time"
     twice = judgement(Verdict.PASS, ("a", Verdict.PASS), ("b", Verdict.PASS), ("b", Verdict.PASS))
     assert "differ in number" in differences(good, twice)
+
+
+def test_a_check_that_a_failed_guest_did_not_come_to_is_no_difference() -> None:
+    def failed(check: Verdict, detail: str, other: Verdict = Verdict.FAIL, *more: SubResult) -> Judgement:
+        results = (
+            SubResult(name="service server", verdict=other, detail="ended unasked with status 1"),
+            SubResult(name="check test", verdict=check, detail=detail),
+        )
+        return Judgement(verdict=Verdict.FAIL, reason="why", subresults=(*results, *more))
+
+    cut = failed(Verdict.FAIL, NO_RESULT)
+    told = SubResult(name="test: 1", verdict=Verdict.PASS)
+    assert differences(failed(Verdict.PASS, "", Verdict.FAIL, told), cut) == ""
+    assert differences(cut, failed(Verdict.PASS, "")) == ""
+    assert "check test" in differences(failed(Verdict.PASS, ""), failed(Verdict.FAIL, "exited with status 1"))
+    assert "service server" in differences(failed(Verdict.PASS, "", Verdict.PASS), cut)
 
 
 def test_a_cold_boot_that_failed_for_the_hosts_sake_says_nothing_about_the_copy() -> None:

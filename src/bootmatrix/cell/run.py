@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import anyio
@@ -32,6 +31,7 @@ from bootmatrix.cell.held import HoldGuest, Holding, can_hold
 from bootmatrix.cell.record_builder import build_record
 from bootmatrix.cell.retry import Attempt, Prepared, judge_error, keep_console, keep_output, should_retry
 from bootmatrix.cell.user_tier import Unsupported, prepare_user, run_user_cell
+from bootmatrix.cell.verification import doubt_of
 from bootmatrix.errors import BootmatrixError, BuildError, QemuMissing, QemuTooOld, QemuUnsuitable, ToolMissing
 from bootmatrix.fsio import read_whole
 from bootmatrix.judge import judge
@@ -61,10 +61,6 @@ from bootmatrix.store import healed
 
 RETRY_PAUSE_S = 2.0
 PREPARE_WORKERS = 4
-VERIFY_ADVICE = "Run it with --boot cold. If that is steady, please report it: a copy should not differ."
-SEQUENTIAL, PARALLEL = {"onboot", "onshutdown"}, {"check", "service"}
-"""First words of the sub-results of containers (judge/completeness.py); those of tests begin with `CONTAINER: `."""
-
 
 Accelerate = Callable[[Machine, Bootable], Awaitable[Machine]]
 """Returns the machine as it runs on this host: accelerated if that works."""
@@ -339,45 +335,6 @@ async def _verify(attempt: Attempt, start: Start, bootable: Bootable) -> None:
     attempt.verified = doubt is None
     attempt.differs = doubt is not None and cold.verdict.is_guests
     attempt.judgement = doubt or attempt.judgement
-
-
-def doubt_of(cold: Judgement, forked: Judgement) -> Judgement | None:
-    """Return the judgement on an unconfirmed copy; None if both agree."""
-    if not cold.verdict.is_guests:
-        reason = f"the cold boot that was to confirm {forked.verdict} ({forked.reason}) failed: {cold.reason}"
-        return cold.model_copy(update={"reason": reason})
-    difference = differences(cold, forked)
-    if not difference:
-        return None
-    reason = f"as a copy this guest differs from a cold one: {difference}"
-    evidence = (*cold.evidence, *forked.evidence)
-    return Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, evidence=evidence, advice=VERIFY_ADVICE)
-
-
-def differences(cold: Judgement, forked: Judgement) -> str:
-    """Describe the difference of two judgements; empty if equal.
-
-    The order of results does not count among checks and services, which run at the same time.
-    """
-    if cold.verdict is not forked.verdict:
-        return f"cold {cold.verdict} ({cold.reason}), forked {forked.verdict} ({forked.reason})"
-    before, after = ([(result.name, result.verdict) for result in each.subresults] for each in (cold, forked))
-    only = [*(f"cold {name} {verdict}" for name, verdict in before if (name, verdict) not in after)]
-    only += [f"forked {name} {verdict}" for name, verdict in after if (name, verdict) not in before]
-    if only or sorted(before) != sorted(after):
-        return "; ".join(only[:3]) or "the results differ in number"
-    first, second = ([*_sequence(each)] for each in (cold, forked))
-    return "" if first == second else f"their order differs: cold {', '.join(first)}, forked {', '.join(second)}"
-
-
-def _sequence(judgement: Judgement) -> Iterator[str]:
-    """Yield onboot and onshutdown containers in order of exits, then tests."""
-    roles = [result.name.split(" ") for result in judgement.subresults]
-    yield from (f"{role} {rest[0]}" for role, *rest in roles if role in SEQUENTIAL and rest)
-    others = {rest[0] for role, *rest in roles if role in PARALLEL and rest}
-    names = {rest[0] for role, *rest in roles if role in SEQUENTIAL and rest} - others
-    tested = (result.name.partition(": ")[0] for result in judgement.subresults if ": " in result.name)
-    yield from (name for name, _ in groupby(name for name in tested if name in names))
 
 
 def skipped(cell: Cell, reason: str) -> Record:

@@ -13,6 +13,7 @@ from bootmatrix.model.verdict import Finding, piece
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_ERROR = 300
+NO_RESULT = "no result"
 KSELFTEST_SKIP = "4"
 """KSFT_SKIP (tools/testing/selftests/kselftest.h)."""
 RESET_ADVICE = (
@@ -271,7 +272,7 @@ def _container(
 ) -> SubResult:
     name, statuses = " ".join(key), exits.get(key)
     if not statuses:
-        return SubResult(name=name, verdict=Verdict.FAIL, detail="no result")
+        return SubResult(name=name, verdict=Verdict.FAIL, detail=NO_RESULT)
     status = statuses.pop(0)  # containers may share a name
     if status == "0":
         return SubResult(name=name, verdict=Verdict.PASS)
