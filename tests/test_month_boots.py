@@ -13,7 +13,7 @@ from referrers_registry import referrers_registry
 from shop import ARCH, NEW, OLD, Shop
 from signoff_fixtures import write_keys
 
-pytestmark = (pytest.mark.boots, pytest.mark.long)
+pytestmark = [pytest.mark.boots, pytest.mark.long]
 
 RED, GREEN = f"shop/{ARCH}/{NEW}", f"shop/{ARCH}/{OLD}"
 FAILED = "check orders exited with status 1: pytest: 1 of 2 failed: test_refund"
