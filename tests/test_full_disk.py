@@ -108,7 +108,7 @@ print(sorted(os.listdir(reports + "/r/latest/")))
 
 
 def test_a_disk_that_was_full_from_the_start_is_no_kill(tmp_path: Path) -> None:
-    """There is no room to set aside, nor to write the end in: the state of the run says so nonetheless."""
+    """The run is listed as interrupted by a full disk, although run.json could not be written."""
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     kept.mkdir()

@@ -89,7 +89,7 @@ def at_night(records: list[Record], day: int) -> list[Record]:
 
 
 def test_an_acceptance_ends_when_the_cell_passes(tool: Tool) -> None:
-    """What was accepted is fixed: a later failure is another one, whatever day was named."""
+    """An acceptance ends when its cell passes, before its last day."""
     tool.night(1, at_night(GREEN, 1))
     tool.night(2, at_night(RED, 2))
     tool("accept", "influxdb/*", "--reason", "fixed in 1.8", "--by", "Ann", "--until", "2099-01-01")

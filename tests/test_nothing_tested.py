@@ -141,7 +141,7 @@ def test_a_comparison_of_nothing_shows_no_progress(tmp_path: Path, capsys: pytes
 
 
 def test_a_night_that_came_to_no_cell_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """That there is no regression so far would be true, and misleading."""
+    """A run without a tested cell does not say that it has no regressions."""
     reports, passed = tmp_path / "reports", make_record(make_cell("x86_64"))
     before = write_dated(reports, 1, [passed])
     killed = write_dated(reports, 2, [], interrupted=True)

@@ -178,7 +178,7 @@ def inputs(file: Path, cache: Path, arch: str = "x86_64") -> dict[str, str]:
 
 
 def changes(file: Path, cache: Path) -> Callable[[], set[str]]:
-    """What of a spec's inputs is another than now, each time that it is asked."""
+    """Return a function that lists the inputs that changed since this call."""
     before = inputs(file, cache)
     return lambda: {name for name, digest in inputs(file, cache).items() if digest != before.get(name)}
 
