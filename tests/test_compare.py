@@ -108,6 +108,8 @@ GUEST_SKIP = make_record(CELL, Verdict.SKIP, "the guest's test skips itself", se
         (PASS, "ppf", SKIP, ChangeKind.GONE_CELL, False),
         (PASS, "pfp", GUEST_SKIP, ChangeKind.GONE_CELL, False),
         (PASS, "ppk", GUEST_SKIP, ChangeKind.GONE_CELL, False),
+        (PASS, "pfk", GUEST_SKIP, ChangeKind.GONE_CELL, False),
+        (PASS, "pkf", GUEST_SKIP, ChangeKind.NEW_FAILURE, True),
         (FAIL, "pff", GUEST_SKIP, ChangeKind.GONE_CELL, False),
     ],
 )

@@ -131,7 +131,7 @@ def _skipped(now: CellResult, before: CellResult | None, history: CellHistory | 
     """Compare a skipped cell; a guest that skips itself after a failure stays red."""
     was_red = before is not None and _failed(before) and not before.accepted
     since = history.failing_since if history and now.seconds and not was_red else None
-    if since and since.standing is Standing.BAD:
+    if history and since and _last_standing(history) is Standing.BAD:
         kind, note = ChangeKind.NEW_FAILURE, "failed in its last verdict, and skips now"
     elif before is not None and _was_tried(before):
         kind, note = ChangeKind.GONE_CELL, "skipped now"
@@ -149,6 +149,11 @@ def _skipped(now: CellResult, before: CellResult | None, history: CellHistory | 
         since=since.started_at if since and is_regression else "",
         note=note,
     )
+
+
+def _last_standing(history: CellHistory) -> Standing | None:
+    """Return the standing of the last verdict on the guest."""
+    return next((entry.standing for entry in reversed(history.past) if entry.standing is not Standing.FAULT), None)
 
 
 def _gone(before: CellResult, now: Mapping[CellKey, CellResult], kind: ChangeKind) -> CellChange:
