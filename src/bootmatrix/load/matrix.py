@@ -10,7 +10,7 @@ from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import find_targets, matches, product, unknown_kernels
 from bootmatrix.load.images import check_override
 from bootmatrix.load.qemu_args import parse_qemu_args
-from bootmatrix.load.spec import find_spec, hide_contents
+from bootmatrix.load.spec import check_foreign, find_spec
 from bootmatrix.load.validate import validate
 from bootmatrix.model import ConsolePattern, ImageOverride, Matrix, Pattern, Profile, Xfail
 from bootmatrix.model.durations import duration_s
@@ -42,7 +42,7 @@ def load_matrix(path: Path, profiles: Mapping[str, Profile]) -> Matrix:
     _check_names(document, matrix, path.parent, profiles)
     document.raise_faults()
     names = (*matrix.specs, *(entry.spec for entry in matrix.include))
-    hide_contents((find_spec(name, path.parent) for name in names), path.parent)
+    check_foreign((find_spec(name, path.parent) for name in names), path.parent)
     _check_cells(document, matrix, path.parent, profiles)
     document.raise_faults()
     return _replace_expect(matrix, path)

@@ -37,8 +37,6 @@ UNUSED: dict[str, tuple[type, str]] = {
 """Accepted keys without effect: their type, and the reason."""
 OLD_NAMES = "mobylinux/"
 """Prefix of LinuxKit's image names until 2017."""
-_hidden: set[str] = set()
-"""Paths of specs whose contents no message quotes."""
 GUEST_SUFFIXES = (".guest.yml", ".guest.yaml")
 """Suffixes of prebuilt guests: a kernel with an initrd, or a disk."""
 
@@ -103,16 +101,23 @@ def spec_name(path: Path) -> str:
     return safe[:64] or "spec"
 
 
-def hide_contents(specs: Iterable[Path], folder: Path) -> None:
-    """Keep messages on specs of others' projects from quoting them.
+def check_foreign(specs: Iterable[Path], folder: Path) -> None:
+    """Refuse invalid specs of others' projects, without quoting them.
 
     `folder` is that of a matrix or a saved run, which may be anybody's and name any file. Shipped specs are shown.
+
+    Raises InputError if one cannot be read, or is invalid.
     """
     roots = (project_of(folder.resolve()), specs_folder().resolve())
-    for spec in specs:
-        for file in spec_files(spec):
-            if not any(file.resolve().is_relative_to(root) for root in roots):
-                _hidden.add(str(file))
+    for file in (file for spec in specs for file in spec_files(spec)):
+        if any(file.resolve().is_relative_to(root) for root in roots):
+            continue
+        try:
+            load_one(file)
+        except FileError as error:
+            hint = f"bootmatrix validate {file} shows more"
+            words = f"not a valid spec. It is outside of the project that names it; {hint}"
+            raise FileError([Fault(str(file), error.faults[0].line, words)]) from None
 
 
 def load_one(path: Path) -> tuple[Spec, Document]:
@@ -120,16 +125,6 @@ def load_one(path: Path) -> tuple[Spec, Document]:
 
     Raises InputError if the file cannot be read, or is invalid; all faults are listed.
     """
-    try:
-        return _load_one(path)
-    except FileError as error:
-        if str(path) not in _hidden:
-            raise
-        words = f"not a valid spec. It is outside of the project that names it; bootmatrix validate {path} shows more"
-        raise FileError([Fault(str(path), error.faults[0].line, words)]) from None
-
-
-def _load_one(path: Path) -> tuple[Spec, Document]:
     document = read_document(path)
     if path.name.endswith(GUEST_SUFFIXES):
         return _prebuilt_spec(document, path), document

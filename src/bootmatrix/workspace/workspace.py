@@ -17,7 +17,7 @@ from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.lock import load_lock
 from bootmatrix.load.matrix import SUFFIXES, kernel_names, load_matrix
 from bootmatrix.load.profile import find_machine, load_profiles
-from bootmatrix.load.spec import find_spec, hide_contents, spec_name
+from bootmatrix.load.spec import check_foreign, find_spec, spec_name
 from bootmatrix.model import ImageOverride, Lock, Matrix, Plan, Profile, Record, Tier
 from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.plan import check_tests, matrix_from_arguments, narrowed, plan
@@ -179,7 +179,7 @@ class Workspace:
             lock_is_whole=order.locked,
         )
         profiles = with_catalogues(self.profiles(), {cell.kernel for cell in order.plan.cells})
-        hide_contents({Path(cell.spec) for cell in order.plan.cells}, Path())
+        check_foreign({Path(cell.spec) for cell in order.plan.cells}, Path())
         config = RunConfig(sources, profiles, load_specs(order.plan.cells), fork=_forks(order.plan))
         return PlannedRun(
             plan=order.plan,
