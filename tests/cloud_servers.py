@@ -22,6 +22,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from bootmatrix.cloud.blocks import BLOCK_BYTES
+from small_server import QuietHandler
 
 QEMU = ("qemu-system-x86_64", "-M", "q35", "-m", "512", "-nodefaults", "-no-reboot", "-display", "none", "-cpu", "max")
 
@@ -109,14 +110,11 @@ def serve(handler: type[BaseHTTPRequestHandler], folder: Path, state: Any) -> It
         server.instances.close()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """Read a request, and answer."""
 
     server: Server
     protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args: object) -> None:
-        """Print nothing."""
 
     def body(self) -> bytes:
         """Read the body."""
@@ -124,12 +122,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
         """Send an answer."""
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send_whole(status, data, headers or {})
 
     def lose(self) -> None:
         """Close the connection instead of an answer."""
@@ -140,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         """Handle a request."""
         self.handle_request()
 
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+    do_POST = do_PUT = do_DELETE = do_GET
 
     def handle_request(self) -> None:
         """Answer a request."""

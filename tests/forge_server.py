@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         entries.append({"id": number, "number": number, "iid": number, "state": "open", **own, **value})
         return self.reply(201, entries[-1])
 
-    do_GET = do_POST = do_PATCH = do_PUT = answer  # noqa: N815
+    do_GET = do_POST = do_PATCH = do_PUT = answer
 
     def reply(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(value).encode()

@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from image_maker import OCI, sha256
 from registry_fixtures import serving
+from small_server import QuietHandler
 
 INDEX = f"{OCI}.index.v1+json"
 ROUTE = re.compile(r"/v2/(?P<name>[a-z0-9/._-]+)/(?P<kind>manifests|blobs/uploads|blobs|referrers)/(?P<rest>[^/]*)")
@@ -52,7 +52,7 @@ class ReferrersRegistry:
         return lacking + [digest for digest in members if (name, digest) not in self.manifests]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     registry: ReferrersRegistry
 
@@ -115,17 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         return (found["name"], found["kind"], found["rest"]) if found else ("", "", "")
 
     def _reply(self, status: int, body: bytes = b"", **headers: str) -> None:
-        body = body if status < 400 else b'{"errors": []}'
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        self.send_whole(status, body if status < 400 else b'{"errors": []}', headers)
 
 
 @contextmanager

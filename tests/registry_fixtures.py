@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from image_maker import Pusher
+from small_server import QuietHandler
 
 PROGRAM = "docker-registry"
 USER, PASSWORD = "captain", "secret of the tests"
@@ -178,7 +179,7 @@ def _raw(signature: bytes) -> bytes:
     return b"".join(number.to_bytes(32, "big") for number in decode_dss_signature(signature))
 
 
-class _TokenHandler(BaseHTTPRequestHandler):
+class _TokenHandler(QuietHandler):
     tokens: Tokens
 
     def do_GET(self) -> None:
@@ -201,14 +202,7 @@ class _TokenHandler(BaseHTTPRequestHandler):
         self._reply(200, {"access_token": self.tokens.issue(query.get("scope", ""), ["pull"])})
 
     def _reply(self, status: int, value: object) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        self.send_whole(status, json.dumps(value).encode())
 
 
 @contextmanager

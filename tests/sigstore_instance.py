@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import jwt
@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+
+from small_server import QuietHandler
 
 ISSUER = "https://accounts.example.org"
 SCT_LIST, ISSUER_OID = ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2"), ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
@@ -190,7 +192,7 @@ def sigstore_instance() -> Iterator[Instance]:
     """Run an instance."""
     instance = Instance()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             token = str(self.headers.get("Authorization", "")).removeprefix("Bearer ")
@@ -198,15 +200,7 @@ def sigstore_instance() -> Iterator[Instance]:
                 status, answer = instance.refuses or 201, instance.answer(self.path, token, data)
             except jwt.InvalidTokenError as error:
                 status, answer = 401, {"message": str(error)}
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
+            self.send_whole(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         instance.address = f"http://127.0.0.1:{server.server_port}"

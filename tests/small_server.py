@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
 
@@ -58,6 +59,23 @@ class Server:
             return fault
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """Sends whole answers, and logs nothing."""
+
+    def send_whole(self, status: int, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Send status, headers and body; no body upon HEAD."""
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
 class Quiet(ThreadingHTTPServer):
     """Says nothing of clients that go away."""
 
@@ -72,7 +90,7 @@ class Quiet(ThreadingHTTPServer):
         """A client that went away is no news."""
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
@@ -124,9 +142,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(sent[place : place + 4096])
         if len(sent) < len(body):
             self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from bootmatrix.store import Store
 from image_maker import Made, files, gzipped, make_image, make_index, sha256, write_layout, write_saved, zstd
 from packages import entry, folder, hard_link, link, make_tar
 from registry_fixtures import Authority, serving
+from small_server import QuietHandler
 
 pytest_plugins = ("registry_fixtures",)
 
@@ -360,7 +360,7 @@ def test_an_index_that_says_to_be_its_own_part(tmp_path: Path) -> None:
 # ---- registries that lie ------------------------------------------------------------------------------------------
 
 
-class Liar(BaseHTTPRequestHandler):
+class Liar(QuietHandler):
     """Answers by path: (status, headers, body)."""
 
     answers: dict[str, tuple[int, dict[str, str], bytes]]
@@ -370,18 +370,9 @@ class Liar(BaseHTTPRequestHandler):
         self.seen.append((self.headers["Host"], self.path, self.headers.get("Authorization", "")))
         found = next((answer for path, answer in self.answers.items() if path in self.path), (404, {}, b""))
         status, headers, body = found
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.send_whole(status, body, headers)
 
-    do_HEAD = do_POST = do_GET  # noqa: N815
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+    do_HEAD = do_POST = do_GET
 
 
 @contextmanager

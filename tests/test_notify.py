@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes, policy
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bootmatrix.forge.notify import SecretAddress
 from bootmatrix.model import Verdict
 from command_line import Result, Tool, refused, tool
 from samples import make_cell, make_record, write_dated
+from small_server import QuietHandler
 
 __all__ = ["tool"]
 
@@ -34,17 +35,11 @@ class Chat:
         self.status = 200
         chat = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 chat.posts.append((self.path, json.loads(body)))
-                self.send_response(chat.status)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"ok")
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing."""
+                self.send_whole(chat.status, b"ok")
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"

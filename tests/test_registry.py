@@ -10,7 +10,6 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from bootmatrix.store import Store
 from image_maker import files, gzipped, make_image, make_index, zstd
 from packages import entry, make_tar
 from registry_fixtures import PASSWORD, USER, Authority, Running, serving
+from small_server import QuietHandler
 
 pytest_plugins = ("registry_fixtures",)
 
@@ -208,7 +208,7 @@ INDEX_TYPE, MANIFEST_TYPE = (f"application/vnd.oci.image.{kind}.v1+json" for kin
 def serving_document(body: bytes, media_type: str, status: int = 200, blobs: Mapping[str, bytes] = {}) -> Iterator[str]:
     """A registry that sends this as every manifest."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             blob = blobs.get(self.path.rsplit("/", 1)[1])
             data = body if blob is None else blob
@@ -218,9 +218,6 @@ def serving_document(body: bytes, media_type: str, status: int = 200, blobs: Map
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data if status != 304 else b"")
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
 
     with serving(Handler) as host:
         yield host
@@ -405,16 +402,9 @@ def test_certificates_where_docker_has_them(
     made = make_image(files(a="1"))
     bodies = {made.digest: made.root, **made.blobs}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
-            body = bodies.get(self.path.rsplit("/", 1)[1], made.root)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
+            self.send_whole(200, bodies.get(self.path.rsplit("/", 1)[1], made.root))
 
     monkeypatch.setattr("bootmatrix.source.download.PAUSES_S", ())
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -434,16 +424,10 @@ def test_no_password_is_sent_without_tls_by_the_word_of_the_current_folder(
 ) -> None:
     headers: list[str | None] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             headers.append(self.headers["Authorization"])
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="x"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
+            self.send_whole(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
 
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     (tmp_path / "docker").mkdir()
