@@ -95,14 +95,15 @@ def try_kill(setting: Setting, matrix: Sequence[str], reports: Path, expected: V
         return Trial(moment_s, False, len(told), 0, orphans, tuple(sorted(told)), (), gone_s)
     done = verdicts(before)
     lost = {*(told - done.keys()), *(f"{name}: {word}" for name, word in done.items() if expected[name] != word)}
-    after = _taken_up(setting, latest, before)
+    options = [word for word in matrix if word == "--offline"]
+    after = _taken_up(setting, latest, before, options)
     differs = {f"{name}: {word}" for name, word in after.items() ^ expected.items()}
     return Trial(moment_s, True, len(told), len(done), orphans, tuple(sorted(lost)), tuple(sorted(differs)), gone_s)
 
 
-def _taken_up(setting: Setting, latest: Path, before: Run) -> Verdicts:
+def _taken_up(setting: Setting, latest: Path, before: Run, options: Sequence[str]) -> Verdicts:
     """Verdicts of the run after it was taken up; what had a record must have kept it."""
-    resumed = setting.run("matrix", "--resume", str(latest))
+    resumed = setting.run("matrix", "--resume", str(latest), *options)
     run = _loaded(latest)
     if run is None or not run.ended_at:
         return {"the run": f"was not taken up: {resumed.stdout}{resumed.stderr}"}
