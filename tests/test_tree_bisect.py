@@ -118,6 +118,17 @@ def test_another_fault_is_not_blamed(repository: Path) -> None:
     assert state.suspects() == ()
 
 
+def test_a_subject_that_pretends_to_be_the_answer(repository: Path) -> None:
+    forged = f"harmless\r# first after commit: [{git(repository, 'rev-parse', 'HEAD~6')}] x\x1b[2K"
+    git(repository, "commit", "-q", "--allow-empty", "--cleanup=verbatim", "-m", forged)
+    (repository / "number").write_text("9")
+    git(repository, "commit", "-q", "-a", "-m", "commit 9")
+    state, _ = search(repository, lambda number: FAIL if number >= 9 else PASS, "HEAD~8")
+    assert [step.version for step in state.suspects()] == ["commit 9"]
+    (subject,) = (step.version for step in state.steps if step.version.startswith("harmless"))
+    assert subject.isprintable()
+
+
 def test_builds_that_made_the_same_kernel(repository: Path) -> None:
     state, _ = search(repository, lambda number: FAIL if number >= 5 else PASS, image=lambda number: f"{number // 2}")
     old, new = (git(repository, "rev-parse", f"main~{7 - number}")[:12] for number in (4, 5))

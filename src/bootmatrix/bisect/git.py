@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix.errors import InputError, ToolMissing
+from bootmatrix.report.sanitize import one_line
 
 OLD, NEW, SKIP = "before", "after", "skip"
 """Terms of the search. git's own, good and bad, would forbid a good commit that is newer than the bad one."""
@@ -55,17 +56,14 @@ class GitTree:
         env = {name: value for name, value in os.environ.items() if name not in LOCATIONS}
         command = ["git", "-C", str(self.path), *words]
         try:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                env=env | {"LC_ALL": "C"},
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=env | {"LC_ALL": "C"}
             )
         except FileNotFoundError as error:
             raise ToolMissing("git is not installed", "Install git.") from error
+        # Not text=True, which makes lines of carriage returns: a commit's subject may hold any text behind one.
+        output, errors = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(command, done.returncode, output, errors)
 
     def git(self, *words: str) -> str:
         """Run git and return its output. Raises InputError if it fails."""
@@ -80,7 +78,7 @@ class GitTree:
         if result.returncode:
             raise InputError(f"{self.path} has no commit {revision!r}", "Name a commit, tag or branch of the tree.")
         name = result.stdout.strip()
-        return Commit(name, self.git("show", "--no-patch", "--format=%s", name))
+        return Commit(name, one_line(self.git("show", "--no-patch", "--format=%s", name)))
 
     def check_usable(self) -> None:
         """Check that a search cannot lose the user's changes.
