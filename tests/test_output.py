@@ -10,10 +10,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.text import Text
 
 from bootmatrix.cli.main import main
+from bootmatrix.cli.output import MAX_LINE_BYTES, console_lines
 from bootmatrix.cli.progress import PlainScreen, plain_console
 from bootmatrix.cli.run import _followed
+from bootmatrix.cli.tables import print_table
 from bootmatrix.forge.message import comment
 from bootmatrix.forge.message import headline as forge_headline
 from bootmatrix.model import Plan, Record, SubResult, Verdict
@@ -130,6 +133,26 @@ def test_the_console_of_a_guest_gives_no_command(tmp_path: Path, capsys: pytest.
     out = capsys.readouterr().out
     assert out.count("PWNED") == 4
     assert not IS_COMMAND.search(out)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_command_that_comes_in_parts_is_none(size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    console = f"a\r\n{COMMAND}\r\n##[error]b\n{'x' * MAX_LINE_BYTES}##[error]c\x1b[31md\n{COMMAND}".encode()
+    with console_lines() as feed:
+        for start in range(0, len(console), size):
+            feed(console[start : start + size])
+    out = capsys.readouterr().out
+    assert out.startswith("a\n")
+    assert out.count("PWNED") == 2
+    assert not IS_COMMAND.search(out)
+    assert "[31m" not in out
+
+
+def test_a_table_has_no_command_behind_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(Text(f"a\n\x1b[1m{COMMAND}\n#\x1b[0m#[error]b"))
+    out = capsys.readouterr().out
+    assert "PWNED" in out
+    assert not IS_COMMAND.search(sanitize(out))
 
 
 @pytest.mark.parametrize(

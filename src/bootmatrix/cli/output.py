@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -10,6 +12,8 @@ from bootmatrix.report.sanitize import disarmed, disarmed_json, sanitize
 
 STDOUT = Path("-")
 """Name of an output that means the standard output."""
+MAX_LINE_BYTES = 1 << 16
+"""Of a console that is printed as it comes; a longer line is broken."""
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:
@@ -27,6 +31,29 @@ def write_console(data: bytes) -> None:
     """Write a guest's console output at once, sanitized."""
     sys.stdout.write(disarmed(sanitize(data.decode("utf-8", "replace"))))
     sys.stdout.flush()
+
+
+@contextmanager
+def console_lines() -> Iterator[Callable[[bytes], None]]:
+    """Yield a printer of a guest's console, which takes any parts of it.
+
+    It prints lines: a CI system's command, or a sequence of the terminal, may come in two parts.
+    """
+    rest = b""
+
+    def feed(data: bytes) -> None:
+        nonlocal rest
+        text = rest + data
+        end = text.rfind(b"\n") + 1
+        whole, rest = text[:end], text[end:]
+        if len(rest) > MAX_LINE_BYTES:
+            whole, rest = whole + rest + b"\n", b""
+        write_console(whole)
+
+    try:
+        yield feed
+    finally:
+        write_console(rest)
 
 
 def print_json(value: object) -> None:

@@ -8,7 +8,7 @@ from bootmatrix.assembly.export import BUILT
 from bootmatrix.cli import options
 from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import BAD_INPUT, EXPECTED, NOT_EXPECTED, OUR_FAULT
-from bootmatrix.cli.output import say, write_console
+from bootmatrix.cli.output import console_lines, say
 from bootmatrix.cloud import place as clouds
 from bootmatrix.cloud.docker import DockerPlace
 from bootmatrix.cloud.root import ForeignPrograms, build_root
@@ -63,16 +63,17 @@ def _is_set(args: argparse.Namespace, name: str) -> bool:
 
 
 def _on_docker(args: argparse.Namespace, _folder: Path, results: Path) -> Judgement:
-    place, talk = DockerPlace(), Talk(0, _print)
+    place = DockerPlace()
     chosen = Selection(tier=("docker",), needs_qemu=False, must_test=False)
     planned = options.workspace(args).plan_single(args.files[0], args.arch, args.kernel, chosen)
     (cell,) = planned.cells
     with download_progress() as downloads, options.workspace(args).open_context(planned, downloads) as context:
         build = partial(build_root, context.specs[cell.spec], context.profiles[cell.arch], context.builder)
         root, bootable = healed(build)
-    talk.limit_s = limit_s(args, bootable)
     try:
-        place.run(root, talk)
+        with console_lines() as feed:
+            talk = Talk(limit_s(args, bootable), feed)
+            place.run(root, talk)
     except ForeignPrograms as error:
         raise InfraError(str(error)) from error
     (results / CONSOLE_FILE).write_bytes(talk.transcript)
@@ -87,7 +88,8 @@ def _in_cloud(args: argparse.Namespace, folder: Path, results: Path) -> Judgemen
     clouds.check_spec(bootable)
     disk = prefix.with_name(prefix.name + machine.suffix)
     pace = clouds.CloudPace(limit_s(args, bootable) + BOOT_S, args.poll, args.console_lag)
-    judgement, console = clouds.run(place, disk, bootable, pace, _print)
+    with console_lines() as feed:
+        judgement, console = clouds.run(place, disk, bootable, pace, feed)
     (results / CONSOLE_FILE).write_bytes(console)
     return judgement
 
@@ -142,7 +144,3 @@ def limit_s(args: argparse.Namespace, bootable: Bootable) -> float:
         return duration_s(args.timeout)
     limits = Timeouts()
     return limits.boot + limits.onboot + limits.services + limits.shutdown + max(bootable.checks.values(), default=0)
-
-
-def _print(data: bytes) -> None:
-    write_console(data.replace(b"\r\n", b"\n"))

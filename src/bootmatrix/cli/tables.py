@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bootmatrix.cli.streams import styled
-from bootmatrix.report.sanitize import disarmed
+from bootmatrix.report.sanitize import disarmed, sanitize
 
 WIDE = 160
 
@@ -21,7 +21,7 @@ def print_table(*parts: RenderableType) -> None:
     with console.capture() as capture:
         for part in parts:
             console.print(part)
-    print(disarmed(capture.get()), end="")
+    print(disarmed(sanitize(capture.get())), end="")
 
 
 def print_rows(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
