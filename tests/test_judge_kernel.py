@@ -270,6 +270,7 @@ def test_a_line_that_was_cut_off_may_be_a_containers() -> None:
 
 WARN = "WARNING: CPU: 0 PID: 1 at kernel/cpu.c:12 cpu_up+0x1/0x2"
 UBSAN = "UBSAN: array-index-out-of-bounds in drivers/x.c:12:3"
+KILLED = "Out of memory: Killed process 71 (influxd) total-vm:1kB, anon-rss:1kB"
 
 
 def judged_strictly(kernel: str, console: bytes = READ) -> Judgement:
@@ -295,6 +296,37 @@ def test_warnings_fail_where_it_is_asked_for(kernel: str, console: bytes, reason
 
 
 def test_other_notes_stay_notes_beside_strict_warnings() -> None:
-    killed = "Out of memory: Killed process 71 (influxd) total-vm:1kB, anon-rss:1kB"
-    assert judged_strictly(account(record(killed))).verdict is Verdict.PASS
+    assert judged_strictly(account(record(KILLED))).verdict is Verdict.PASS
     assert judged_strictly(KERNEL).verdict is Verdict.PASS
+
+
+CRASH = "app[12]: segfault at 8 ip 00007f0000000000 sp 00007ffc00000000 error 4 in app[400000+1000]"
+
+
+@pytest.mark.parametrize(
+    "line", [UBSAN, CRASH, "Out of memory: Killed process 71 (influxd) total-vm:1kB, anon-rss:1kB"]
+)
+def test_the_trace_of_a_note_hides_no_message_that_is_to_fail(line: str) -> None:
+    names = {"undefined behaviour", "crash of a program", "out of memory"}
+    before = b"[    1.000000] a: page allocation failure: order:4, mode:0x40cc0(GFP_KERNEL|__GFP_COMP)\r\n"
+    console = before + b"[    1.100000] CPU: 0 PID: 71 Comm: sh\r\n[    1.200000] " + line.encode() + b"\r\n"
+    bootable = make_bootable(fail_on=tuple(names))
+    judgement = judge(make_outcome(), make_machine(), bootable, console)
+    assert judgement.verdict is Verdict.FAIL and line[:20] in judgement.reason
+
+
+def test_a_message_of_level_info_counts_where_the_log_cannot_have_it() -> None:
+    torn = b"app| compiling [    1.500000] " + CRASH.encode() + b"\r\n" + READ
+    quoted = b"app| compiling [    1.500000] " + WARN.encode() + b"\r\n" + READ
+    strict = make_bootable(fail_on=("crash of a program", "kernel warning"))
+
+    def verdict(console: bytes, kernel: str = KERNEL, bootable: Bootable = strict) -> Judgement:
+        return judge(make_outcome(messages=make_messages((*TEXTS[:-1], kernel))), make_machine(), bootable, console)
+
+    assert verdict(torn).verdict is Verdict.FAIL
+    assert verdict(torn, bootable=make_bootable()).verdict is Verdict.PASS
+    assert verdict(quoted).verdict is Verdict.PASS, "the log has all warnings"
+    assert not verdict(READ).is_weak
+    quiet = verdict(READ, account(level="4 4"))
+    assert quiet.verdict is Verdict.PASS and quiet.is_weak and "'crash of a program'" in quiet.reason
+    assert not verdict(READ, account(level="4 4"), make_bootable()).is_weak

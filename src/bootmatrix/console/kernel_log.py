@@ -72,6 +72,11 @@ class KernelLog:
         return min(self.levels) < LOUD
 
     @property
+    def hides_info(self) -> bool:
+        """True if the console may have hidden messages of level `info`."""
+        return min(self.levels) <= MARK_LEVEL
+
+    @property
     def was_changed(self) -> bool:
         """True if a program set the console level; a crash sets 15 (panic.c)."""
         return self.levels[0] != self.levels[1] and self.levels[1] <= LOUDEST

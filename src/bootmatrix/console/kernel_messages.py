@@ -56,6 +56,7 @@ class KernelMessage:
     source: str
     stall: float = 0.0
     unstamped: bool = False
+    info: bool = False
     cause: str = ""
     advice: str = ""
     examples: tuple[str, ...] = ()
@@ -77,6 +78,11 @@ def fault_words() -> tuple[bytes, ...]:
 def stall_of(name: str) -> float:
     """Return the least stall in s of messages of a name; 0 if not the host's."""
     return max((message.stall for message in load_messages() if message.name == name), default=0.0)
+
+
+def info_names(names: Collection[str]) -> tuple[str, ...]:
+    """Return those of some names whose messages are of level `info`."""
+    return tuple(dict.fromkeys(message.name for message in load_messages() if message.info and message.name in names))
 
 
 def escalated(faults: Iterable[KernelFault], fatal: Collection[str]) -> tuple[KernelFault, ...]:
@@ -174,10 +180,13 @@ def _find(transcript: bytes) -> Iterator[KernelFault]:
 def _covers(above: KernelMessage, message: KernelMessage) -> bool:
     """Return whether a message in the trace of another is part of it.
 
-    The host may be the cause of a stall, but of no fault after it.
+    The host may be the cause of a stall, but of no fault after it. A note covers none of another name, which may be
+    fatal to the cell by `fail_on`.
     """
-    if above.severity == NOTE or above.stall:
-        return message.severity == NOTE or bool(above.stall and message.stall)
+    if above.severity == NOTE:
+        return message.name == above.name
+    if above.stall:
+        return message.severity == NOTE or bool(message.stall)
     return message.name != PANIC
 
 

@@ -11,7 +11,7 @@ from bootmatrix.console import kernel_log
 from bootmatrix.console import transcript as console
 from bootmatrix.console.kernel_lines import kernel_lines
 from bootmatrix.console.kernel_log import KernelLog, read_kernel_log
-from bootmatrix.console.kernel_messages import escalated, find_kernel_faults, with_lines
+from bootmatrix.console.kernel_messages import escalated, find_kernel_faults, info_names, with_lines
 from bootmatrix.console.stalls import Starvation, starvation_of
 from bootmatrix.judge import completeness, console_verdict, termination
 from bootmatrix.judge.result_files import FileReader, no_files, read_files
@@ -54,6 +54,7 @@ DAEMONS = "init image's daemons: weaker evidence"
 NO_ACCOUNT = "init of protocol {}: no account of the kernel: weaker evidence"
 OUTBOUND = "a network that leads outside: an unreproducible input"
 LOST = "messages of the kernel are missing on the console and in its log: weaker evidence"
+HIDDEN = "the console's level hides messages such as '{}': weaker evidence"
 LOST_MESSAGES = "lost messages"
 OUT_OF_MEMORY = "out of memory"
 """Names of the kernel's messages about that, in kernel_messages.toml."""
@@ -80,6 +81,7 @@ def judge(
     parsed = tuple(result for results in printed for result in results.results)
     consoles = Consoles(transcript, transcript if bootable.proof else kernel_lines(transcript, log), log, parsed)
     kernel_faults = find_kernel_faults(consoles.kernel)
+    kernel_faults += _unlogged(consoles, kernel_faults, bootable)
     lines = {place: line for diagnostic in outcome.diagnostics for place, line in diagnostic.lines.items()}
     faults = escalated(
         with_lines((*kernel_faults, *kernel_log.unseen_faults(log, kernel_faults)), lines), bootable.fail_on
@@ -119,6 +121,18 @@ def judge(
         is_weak=bootable.proof is not None,
         privileged=(*bootable.privileged, *bootable.daemons),
     )
+
+
+def _unlogged(consoles: Consoles, seen: Sequence[KernelFault], bootable: Bootable) -> tuple[KernelFault, ...]:
+    """Return the fatal messages of level `info` in containers' lines.
+
+    Init's account lacks them, so that it does not decide whose they are.
+    """
+    names = {*info_names(bootable.fail_on)} - {fault.name for fault in seen}
+    if not names or consoles.log is None:
+        return ()
+    found = find_kernel_faults(kernel_lines(consoles.transcript, None))
+    return tuple(fault for fault in found if fault.name in names)
 
 
 def _for_want_of_memory(first: Finding, faults: Sequence[KernelFault]) -> Finding:
@@ -258,6 +272,7 @@ def _weakened(passed: Judgement, bootable: Bootable, log: KernelLog | None, faul
         *([f"{DAEMONS}: {'; '.join(bootable.daemons)}"] if bootable.daemons else ()),
         *([OUTBOUND] if bootable.outbound else ()),
         *([NO_ACCOUNT.format(bootable.protocol)] if log is None else ()),
+        *(HIDDEN.format(name) for name in info_names(bootable.fail_on) if log and log.hides_info),
         *([LOST] if log and not log.is_complete and any(fault.name == LOST_MESSAGES for fault in faults) else ()),
     ]
     if not limits:
