@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import lzma
+import random
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
@@ -240,12 +245,45 @@ def unpacked(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("padding", [b"", bytes(4), bytes(70_000)])
-def test_xz_in_several_streams(padding: bytes) -> None:
-    packed = padding.join([*(lzma.compress(bytes([65 + number]) * 100_000) for number in range(3)), b""])
+@pytest.mark.parametrize("compress", [lzma.compress, gzip.compress])
+def test_several_streams(compress: Callable[[bytes], bytes], padding: bytes) -> None:
+    packed = padding.join([*(compress(bytes([65 + number]) * 100_000) for number in range(3)), b""])
     assert unpacked(packed) == b"".join(bytes([65 + number]) * 100_000 for number in range(3))
-    for broken in (packed.rstrip(b"\0")[:-1], packed + b"more"):
-        with pytest.raises((EOFError, lzma.LZMAError)):
+    end = packed.rstrip(b"\0")
+    for broken in (end[:-1], end[:-9], packed + b"more", b"\xff".join([end[:-5], end[-4:]])):
+        with pytest.raises((EOFError, lzma.LZMAError, safe_archive.DamagedArchive)):
             unpacked(broken)
+
+
+@pytest.mark.parametrize("size", [1, 7, 65536, 1 << 20])
+def test_gzip_in_pieces_of_any_size(size: int) -> None:
+    data = random.Random(size).randbytes(30_000) + bytes(300_000)
+    plain = safe_archive.unpacking(io.BytesIO(gzip.compress(data[:20_000]) + gzip.compress(data[20_000:])))
+    assert b"".join(iter(lambda: plain.read(size), b"")) == data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * (64 << 20),
+        gzip.compress(b"", mtime=0) * 600_000,
+        zstandard.compress(b"") * 600_000,
+    ],
+    ids=["a name without end", "empty gzip members", "empty zstd frames"],
+)
+def test_streams_without_data_are_not_read_for_ever(data: bytes) -> None:
+    begun = time.process_time()
+    with pytest.raises((EOFError, safe_archive.DamagedArchive)):
+        unpacked(data)
+    assert time.process_time() - begun < 15
+
+
+def test_a_stream_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_archive, "MAX_STREAMS", 10)
+    for compress in (gzip.compress, zstandard.compress, lzma.compress):
+        assert len(unpacked(compress(bytes(1024)) * 1000)) == 1024 * 1000
+        with pytest.raises(safe_archive.DamagedArchive, match="more than 10 compressed streams"):
+            unpacked(compress(b"a") * 1000)
 
 
 def test_what_packs_well_is_no_bomb(tmp_path: Path) -> None:

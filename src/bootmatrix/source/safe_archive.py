@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import lzma
 import tarfile
@@ -23,6 +22,8 @@ MAX_RATIO = 200
 """Compression ratio of a bomb, for data beyond FREE_BYTES. Real packages stay below 50."""
 MAX_MEMBERS = 250_000
 """Twice the number of files of Debian's largest packages."""
+MAX_STREAMS, STREAM_BYTES = 250_000, 512
+"""Limit of compressed streams in a row, and data of a further one: a layer with a stream for each file has more."""
 _SKIPPABLE = b"\x2a\x4d\x18"
 """End of the magic of zstd's skippable frames."""
 _ZSTD_FEED_BYTES = 2048
@@ -100,21 +101,78 @@ class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class _Zstd:
+class _Streams:
+    """Counts successive streams, each of which takes time, also without data."""
+
+    def __init__(self) -> None:
+        self._left = float(MAX_STREAMS)
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise DamagedArchive(f"it has more than {MAX_STREAMS} compressed streams of little data")
+
+    def _counted(self, data: bytes) -> bytes:
+        self._left += len(data) / STREAM_BYTES
+        return data
+
+
+class _Gzip(_Streams):
+    """Decompress successive gzip members (RFC 1952).
+
+    GzipFile reads a header's name, which may have no end, byte by byte.
+    """
+
+    def __init__(self, part: BinaryIO) -> None:
+        super().__init__()
+        self._part, self._stream, self._rest = part, zlib.decompressobj(31), b""  # 31: with gzip's header (zlib.h)
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._stream.eof:
+                if not self._begin():
+                    return b""
+                continue
+            packed = self._rest or self._part.read(1 << 16)
+            try:
+                data = self._stream.decompress(packed, size)
+            except zlib.error as error:
+                raise DamagedArchive(f"its gzip data is damaged: {error}") from error
+            self._rest = self._stream.unconsumed_tail
+            if data:
+                return self._counted(data)
+            if not packed and not self._stream.eof:
+                raise EOFError("its gzip data is truncated")
+
+    def _begin(self) -> bool:
+        """Begin the next member; False at the end. Zeros may pad a member."""
+        packed = self._stream.unused_data.lstrip(b"\0")
+        while not packed:
+            if not (more := self._part.read(1 << 16)):
+                return False
+            packed = more.lstrip(b"\0")
+        self._count()
+        self._stream, self._rest = zlib.decompressobj(31), packed
+        return True
+
+
+class _Zstd(_Streams):
     """Decompress successive zstd frames (RFC 8878).
 
     The library's own reader accepts a truncated frame as complete.
     """
 
     def __init__(self, part: BinaryIO) -> None:
+        super().__init__()
         self._part, self._rest, self._plain = part, b"", io.BytesIO()
+        self._context = zstandard.ZstdDecompressor()  # to make one takes longer than a small frame
         self._frame: zstandard.ZstdDecompressionObj | None = None
 
     def read(self, size: int) -> bytes:
         while not (data := self._plain.read(size)):
             if not self._fill():
                 return b""
-        return data
+        return self._counted(data)
 
     def _fill(self) -> bool:
         """Decompress a few more bytes; False at the end."""
@@ -124,11 +182,12 @@ class _Zstd:
                 raise EOFError("its zstd data is truncated")
             return False
         if self._frame is None:
+            self._count()
             packed += self._part.read(max(0, 8 - len(packed)))
             if packed[1:4] == _SKIPPABLE:
                 self._rest = self._skipped(packed)
                 return True
-            self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._frame = self._context.decompressobj()
         self._plain = io.BytesIO(self._frame.decompress(packed))
         self._rest = b""
         if self._frame.eof:
@@ -146,13 +205,14 @@ class _Zstd:
         return packed[left:] if left < 0 else b""
 
 
-class _Xz:
+class _Xz(_Streams):
     """Decompress successive xz streams (xz-file-format.txt), of bounded memory.
 
     LZMAFile has no limit of memory.
     """
 
     def __init__(self, part: BinaryIO) -> None:
+        super().__init__()
         self._part, self._stream = part, self._begin()
 
     @staticmethod
@@ -167,6 +227,7 @@ class _Xz:
                     if not (more := self._part.read(1 << 16)):
                         return b""
                     packed = more.lstrip(b"\0")
+                self._count()
                 self._stream = self._begin()
             elif self._stream.needs_input:
                 if not (packed := self._part.read(1 << 16)):
@@ -174,12 +235,12 @@ class _Xz:
             else:
                 packed = b""
             if data := self._stream.decompress(packed, size):
-                return data
+                return self._counted(data)
 
 
 OPENERS: dict[str, Callable[[BinaryIO], _Reader]] = {
     "": lambda part: part,
-    ".gz": lambda part: gzip.GzipFile(fileobj=part),
+    ".gz": _Gzip,
     ".xz": _Xz,
     ".bz2": bz2.BZ2File,
     ".zst": _Zstd,
@@ -205,13 +266,21 @@ class Bounded:
         self._total_bytes = 0
 
     def read(self, size: int) -> bytes:
+        """Return so many bytes; fewer at the end, which has been checked then."""
         data = self._plain.read(size)
+        if len(data) < size:
+            data = b"".join((data, *self._more(size - len(data))))
         self._total_bytes += len(data)
         if self._total_bytes > FREE_BYTES and self._total_bytes > MAX_RATIO * self._part.used:
             raise DamagedArchive(f"it unpacks to more than {MAX_RATIO} times its size")
         if self._total_bytes > UNPACKED_LIMIT_BYTES:
             raise DamagedArchive(f"it unpacks to more than {UNPACKED_LIMIT_BYTES >> 30} GiB")
         return data
+
+    def _more(self, size: int) -> Iterator[bytes]:
+        while size and (data := self._plain.read(size)):
+            size -= len(data)
+            yield data
 
 
 def unpacking(file: BinaryIO, offset: int = 0, size: int | None = None) -> Bounded:
