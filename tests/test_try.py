@@ -26,6 +26,7 @@ from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.spec import load_one
 from bootmatrix.model import Cell, ImageRecipe, Matrix, Profile
 from bootmatrix.model.run_config import SourceConfig
+from bootmatrix.packaged import packaged
 from bootmatrix.scaffold import source_tree
 from bootmatrix.scaffold.debs import read_packages
 from bootmatrix.scaffold.programs import choose_programs
@@ -515,6 +516,28 @@ def test_an_image_is_started_and_looked_at(here: Path) -> None:
     assert (service.image, service.command, service.check) == ("docker://influxdb:1.8", None, None)
     assert probe.check == "130s"
     assert {"URL=http://127.0.0.1:8086/ping", "PORT=8086", "STAYS_S=10"} <= set(probe.env or ())
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "answers_at", "ends"),
+    [
+        ("quiet bootmatrix.scale=4 x", 20, "ok 3 - it still answers"),
+        ("quiet bootmatrix.scale=4 x", 0, "not ok 1 - it answers at http://127.0.0.1:80/x"),
+        ("quiet", 20, "not ok 1 - it answers at http://127.0.0.1:80/x"),
+    ],
+)
+def test_a_slow_machine_has_longer_for_an_answer(here: Path, cmdline: str, answers_at: int, ends: str) -> None:
+    """Limits of a probe are for the fastest machine, and a service may listen on IPv6 alone."""
+    write(here / "cmdline", cmdline)
+    wget = f'echo "$4" >>{here}/tries\n[ "$4" = "http://[::1]:80/x" ] && [ {answers_at} != 0 ] && '
+    wget += f"[ $(wc -l <{here}/tries) -ge {answers_at} ]"
+    for name, text in {"wget": wget, "sleep": "", "timeout": 'shift; "$@"'}.items():
+        write(here / f"bin/{name}", f"#!/bin/sh\n{text}\n", 0o755)
+    script = packaged("scaffold/probe.sh", answer_s=3).replace("/proc/cmdline", str(here / "cmdline"))
+    env = {"PATH": f"{here}/bin:/usr/bin:/bin", "URL": "http://127.0.0.1:80/x", "PORT": "80", "STAYS_S": "1"}
+    done = subprocess.run(["/bin/sh", "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == ends
+    assert done.returncode == ends.startswith("not")
 
 
 def test_an_image_that_is_not_for_all_architectures(here: Path) -> None:

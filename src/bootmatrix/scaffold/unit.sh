@@ -16,6 +16,7 @@ finish() {
 is_active() { [ "$(systemctl is-active "$UNIT" 2>/dev/null)" = active ]; }
 is_starting() { case $(systemctl is-system-running 2>/dev/null) in initializing | starting) ;; *) false ;; esac; }
 since() { systemctl show --property=ActiveEnterTimestampMonotonic "$UNIT"; }
+scale=$(sed -n 's/.*bootmatrix\.scale=\([0-9]\{1,4\}\).*/\1/p' /proc/cmdline)
 now_s() { cut -d. -f1 /proc/uptime; }
 
 UNIT='@UNIT@' STAYS_S=@STAYS_S@
@@ -23,7 +24,7 @@ echo "1..3"
 end=
 until is_active; do
   ! systemctl --quiet is-failed "$UNIT" || failed "$UNIT is active"
-  is_starting || end=${end:-$(($(now_s) + @LIMIT_S@))}
+  is_starting || end=${end:-$(($(now_s) + @LIMIT_S@ * ${scale:-1}))}
   [ -z "$end" ] || [ "$(now_s)" -lt "$end" ] || failed "$UNIT is active"
   sleep 0.5
 done
