@@ -270,6 +270,19 @@ def test_pieces_of_a_console_are_joined() -> None:
     assert tail.is_cut
 
 
+def test_a_console_that_repeats_its_lines_loses_none() -> None:
+    """The end that is known comes again after lines that are new."""
+    tail, ticks, fault = ConsoleTail(), b"server| tick\n" * 200, b"[   12.345678] BUG: Bad page state\n"
+    tail.add(ticks)
+    assert tail.add(ticks[13:] + fault + ticks) == fault + ticks
+    assert tail.add(b"\xef\xbf\xbd" + (ticks + fault + ticks)[3:] + b"end\n") == b"end\n", "half of a character"
+    assert tail.add(fault + ticks) == b"", "an older answer"
+    assert (tail.transcript, tail.is_cut) == (ticks + fault + ticks + b"end\n", False)
+    for piece in (b"end", b"abc", b"after a gap\n" + ticks):
+        tail.add(piece)
+    assert tail.is_cut and tail.transcript.endswith(b"abcafter a gap\n" + ticks)
+
+
 def test_specs_that_a_console_cannot_carry() -> None:
     with pytest.raises(InputError, match="needs bootmatrix's init"):
         check_spec(Bootable(reports=False))

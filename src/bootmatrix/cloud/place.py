@@ -18,7 +18,11 @@ TAG = "bootmatrix"
 KEPT = "kept"
 """Its value on what `push` made: no sweep removes that."""
 OVERLAP_BYTES = 512
-"""Bytes at the end of a console by which its next piece is joined."""
+"""Bytes of a console by which its next piece is joined."""
+CUT_CHARACTER_BYTES = 3
+"""Bytes at a piece's beginning that may be half of a character."""
+MAX_PLACES = 10_000
+"""Places that are tried on a console that repeats itself."""
 LEAVE_S = 60
 """Seconds that a guest with a complete account has to leave."""
 CUT = "the cloud dropped a part of the console before it was read"
@@ -90,17 +94,31 @@ class ConsoleTail:
 
     def add(self, piece: bytes) -> bytes:
         """Join a piece; return what is new."""
-        if not piece or self.transcript.endswith(piece):
+        if not piece or piece in self.transcript:
             return b""
-        if piece.startswith(self.transcript):
-            new = piece[len(self.transcript) :]
-        else:
-            end = self.transcript[-OVERLAP_BYTES:]
-            place = piece.rfind(end)
-            self.is_cut = self.is_cut or place < 0
-            new = piece[place + len(end) :] if place >= 0 else piece
+        overlap = self._overlap(piece)
+        self.is_cut = self.is_cut or overlap < 0
+        new = piece[max(overlap, 0) :]
         self.transcript += new
         return new
+
+    def _overlap(self, piece: bytes) -> int:
+        """Return the length of a piece's beginning that is known; -1 if there is a gap.
+
+        All of it has to be the end of what is known: a console may repeat its lines.
+        """
+        if piece.startswith(self.transcript):
+            return len(self.transcript)
+        head = piece[CUT_CHARACTER_BYTES:][:OVERLAP_BYTES]
+        at = self.transcript.find(head) if head else -1
+        for _ in range(MAX_PLACES):
+            if at < 0:
+                break
+            end = CUT_CHARACTER_BYTES + len(self.transcript) - at
+            if self.transcript.endswith(piece[CUT_CHARACTER_BYTES:end]):
+                return end
+            at = self.transcript.find(head, at + 1)
+        return -1
 
 
 def check_spec(bootable: Bootable) -> None:
@@ -123,7 +141,9 @@ def run(place: Place, disk: Path, bootable: Bootable, pace: CloudPace, follow: F
     finally:
         place.clean()
     judgement = judge_console(Elsewhere(place.name), outcome, bootable, tail.transcript)
-    if tail.is_cut and judgement.verdict is not Verdict.PASS:
+    if tail.is_cut and judgement.verdict is Verdict.PASS:
+        judgement = judgement.model_copy(update={"reason": f"{judgement.reason} ({CUT}, and faults in it are unseen)"})
+    elif tail.is_cut:
         judgement = Judgement(verdict=Verdict.INFRA_ERROR, reason=f"{CUT}: {judgement.reason}", is_weak=True)
     return judgement, tail.transcript
 
