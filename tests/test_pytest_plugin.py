@@ -106,14 +106,15 @@ def test_a_fault_of_ours_is_an_error_and_one_of_the_guest_a_failure(tmp_path: Pa
 
 
 @pytest.mark.parametrize("phase", ["setup", "call"])
-def test_a_fault_of_ours_is_no_expected_failure(tmp_path: Path, phase: str) -> None:
+@pytest.mark.parametrize("kind", ["HostError", "BuildError"])
+def test_a_fault_of_ours_is_no_expected_failure(tmp_path: Path, phase: str, kind: str) -> None:
     (tmp_path / "my.matrix.yml").write_text(
         'specs: [hello]\narch: [x86_64, aarch64]\nkernel: ["6.1", "7.2"]\nxfail: [{arch: x86_64, reason: known}]\n'
     )
     test = (
-        "from bootmatrix.errors import HostError\n"
-        f"@pytest.fixture\ndef broken():\n    if {phase == 'setup'}:\n        raise HostError('no room')\n"
-        "def test_it(bootmatrix_cell, broken):\n    raise HostError('no room')\n"
+        f"from bootmatrix.errors import {kind}\n"
+        f"@pytest.fixture\ndef broken():\n    if {phase == 'setup'}:\n        raise {kind}('no room')\n"
+        f"def test_it(bootmatrix_cell, broken):\n    raise {kind}('no room')\n"
     )
     options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", "-rE")
     status, text = run_tests(tmp_path, test, *options, spec="my.matrix.yml")

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.errors import AgentError, InfraError
+from bootmatrix.errors import AgentError, BuildError, InfraError
 from bootmatrix.pytest_plugin.cells import TestCell
 from bootmatrix.pytest_plugin.guest import PytestGuest
 from bootmatrix.report.sanitize import sanitize
+from bootmatrix.workspace.guest import CommandError
 
 LAST_LINES = 60
 
@@ -20,7 +21,7 @@ def complete(report: pytest.TestReport, call: pytest.CallInfo[Any], cell: TestCe
     """
     error = call.excinfo.value if call.excinfo else None
     is_guests = isinstance(error, AgentError) and not error.is_ours
-    if isinstance(error, InfraError | AgentError) and not is_guests:
+    if isinstance(error, InfraError | AgentError | BuildError) and not (is_guests or isinstance(error, CommandError)):
         _make_error(report)
     if not report.failed or error is None:
         return
