@@ -130,6 +130,29 @@ def test_limits_are_those_of_the_machine(writable: tuple[CgroupLocation, ...]) -
     assert not any(folder.exists() for folder in folders)
 
 
+NICE_HOLDER = """
+import pathlib, sys
+from bootmatrix.qemu.cgroup import bounded
+from guests import make_machine
+with bounded(make_machine()) as bound:
+    print(*(file.read_text().strip() for folder in bound._folders for file in folder.glob(sys.argv[1])))
+"""
+
+
+def test_a_nice_run_has_nice_guests(writable: tuple[CgroupLocation, ...]) -> None:
+    place = next((place for place in writable if "cpu" in place.controllers), None)
+    if place is None:
+        pytest.skip("no cgroup of this host limits cores")
+    if os.getpriority(os.PRIO_PROCESS, 0):
+        pytest.skip("the tests have a nice value of their own")
+    name, plain, nice = {1: ("cpu.shares", "1024", "110"), 2: ("cpu.weight.nice", "0", "10")}[place.version]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    for steps, weight in (("0", plain), ("10", nice)):
+        command = ["nice", "-n", steps, sys.executable, "-c", NICE_HOLDER, name]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        assert told.strip() == weight
+
+
 def test_a_group_that_told_of_no_such_end_has_no_fault(tmp_path: Path) -> None:
     for name, text in (("a", "oom 0\noom_kill 0\n"), ("b", "low 0\noom_kill 2\n")):
         (tmp_path / name).mkdir()

@@ -39,6 +39,10 @@ FILES = {
 """The limit's file of each controller, by version."""
 SWAP = {2: "memory.swap.max", 1: "memory.memsw.limit_in_bytes"}
 """The swap limit's file: version 2 counts swap apart, version 1 with the memory. Only kernels with swap have it."""
+NICE, SHARES = "cpu.weight.nice", "cpu.shares"
+"""The weight's file of version 2, as a nice value, and of version 1, as shares: 1,024 for nice 0."""
+NICE_STEP = 1.25
+"""Ratio of the shares of two neighbouring nice values (sched(7))."""
 OOM_COUNTS = ("memory.events", "memory.oom_control")
 """Files that count out-of-memory kills of a group, on a line `oom_kill N`."""
 
@@ -160,6 +164,8 @@ def _group(place: CgroupLocation, limits: Mapping[str, int]) -> Iterator[Path]:
                 (folder / FILES[place.version][controller]).write_text(text, encoding="ascii")
         if "memory" in place.controllers and "memory" in limits:
             _bound_swap(folder / SWAP[place.version], limits["memory"] if place.version == 1 else 0)
+        if "cpu" in place.controllers:
+            _keep_nice(folder, place.version)
         yield folder
     finally:
         _remove(folder)
@@ -170,6 +176,16 @@ def _bound_swap(file: Path, most_bytes: int) -> None:
     """Deny swap to a group whose memory is limited."""
     if file.exists():
         file.write_text(f"{most_bytes}", encoding="ascii")
+
+
+def _keep_nice(folder: Path, version: int) -> None:
+    """Give a group the weight of this process, as nice values count within their group only."""
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    with suppress(OSError):
+        if version == 2:
+            (folder / NICE).write_text(f"{nice}", encoding="ascii")
+        else:
+            (folder / SHARES).write_text(f"{round(1024 * NICE_STEP**-nice)}", encoding="ascii")
 
 
 def _made(parent: Path) -> tuple[Path, int]:
