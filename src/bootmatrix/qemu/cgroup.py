@@ -179,7 +179,10 @@ def _bound_swap(file: Path, most_bytes: int) -> None:
 
 
 def _keep_nice(folder: Path, version: int) -> None:
-    """Give a group the weight of this process, as nice values count within their group only."""
+    """Give a group the weight of this process.
+
+    Nice values count within their group only.
+    """
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     with suppress(OSError):
         if version == 2:
