@@ -239,6 +239,15 @@ def test_a_program_for_each_architecture(here: Path) -> None:
         write_trial(here / "third", TrialRequest(find_thing(["tool-{oci_arhc}"]), arch=("s390x",)), PROFILES)
 
 
+def test_a_folder_for_each_architecture(here: Path) -> None:
+    write(here / "dist/all/s390x/run", b"#!/bin/sh\n", 0o755)
+    advice = f"Name the folder of all: bootmatrix try {here}/dist/all -- sh -c '… $(uname -m) …'"
+    for is_explicit in (True, False):
+        with pytest.raises(InputError, match="dist/all/s390x: a folder, where a program is expected") as caught:
+            choose_programs("dist/all/{oci_arch}", ["s390x"], PROFILES, explicit=is_explicit)
+        assert advice in caught.value.hint
+
+
 def test_a_program_and_facts(here: Path) -> None:
     write(here / "tool", header(PROFILES["s390x"]), 0o755)
     keys = {"endian": ["big"], "page_size": ["4k"]}

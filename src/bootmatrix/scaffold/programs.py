@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from bootmatrix.errors import InputError
 from bootmatrix.fsio import open_plain
@@ -57,6 +58,7 @@ def choose_programs(
     Raises InputError if a file is missing, or for another architecture; or no architecture is left.
     """
     choice = FileChoice()
+    subject = Path(pattern)
     for arch in wanted:
         path = Path(fill(pattern, profiles[arch]))
         fault = _fault(path, profiles[arch])
@@ -64,17 +66,20 @@ def choose_programs(
             raise InputError(fault, _advice(path, profiles))
         if fault:
             choice.lacking[arch] = fault
+            subject = path if path.is_dir() else subject
         else:
             choice.files[arch] = path
     if not choice.files:
         reasons = tuple(dict.fromkeys(choice.lacking.values()))
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        raise InputError(f"no architecture is left: {reasons[0]}{more}", _advice(Path(pattern), profiles))
+        raise InputError(f"no architecture is left: {reasons[0]}{more}", _advice(subject, profiles))
     return choice
 
 
 def _fault(path: Path, profile: Profile) -> str:
     """Return why a file is not a program for an architecture; empty if it is."""
+    if path.is_dir():
+        return f"{path}: a folder, where a program is expected"
     try:
         with open_plain(path.resolve()) as file:
             start = file.read(HEADER_BYTES)
@@ -91,6 +96,11 @@ def _fault(path: Path, profile: Profile) -> str:
 
 def _advice(path: Path, profiles: Mapping[str, Profile]) -> str:
     """Name the architectures that a file is for."""
+    if path.is_dir():
+        return (
+            f"A name with placeholders is that of a program. Name the folder of all: "
+            f"bootmatrix try {quote(str(path.parent.absolute()))} -- sh -c '… $(uname -m) …'"
+        )
     try:
         with open_plain(path.resolve()) as file:
             start = file.read(HEADER_BYTES)
