@@ -24,7 +24,7 @@ from bootmatrix.cloud.blocks import BLOCK_BYTES, Progress, blocks
 from bootmatrix.cloud.gcp import GcpPlace
 from bootmatrix.cloud.place import CloudPace, ConsoleTail, check_spec
 from bootmatrix.cloud.place import run as run_in
-from bootmatrix.errors import HostError, InfraError, InputError
+from bootmatrix.errors import HostError, InfraError, InputError, UntrustedError
 from bootmatrix.load.cluster import load_cloud_machine
 from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
@@ -254,6 +254,39 @@ def test_a_spot_machine_that_is_taken_back(gcp: Server, packed: Path) -> None:
 def test_a_token_that_is_refused(gcp: Server, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUDSDK_AUTH_ACCESS_TOKEN", "bad")
     with pytest.raises(HostError, match="401"):
+        gcp_place().push(packed, "x")
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1:9/session/x", "//127.0.0.2/x", "/session/x", "http://[", "x:y"])
+def test_the_token_goes_to_no_other_server(
+    gcp: Server, packed: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Gcp._bucket
+
+    def elsewhere(handler: Gcp, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any, dict[str, str]]:
+        status, answer, headers = bucket(handler, path, query, body)
+        return status, answer, {**headers, "Location": place}
+
+    monkeypatch.setattr(Gcp, "_bucket", elsewhere)
+    with pytest.raises(UntrustedError, match="sends the upload to"):
+        gcp_place().push(packed, "x")
+
+
+@pytest.mark.parametrize("answer", [(404, {}, {}), (308, {}, {}), (308, {}, {"Range": "bytes=0-0"})])
+def test_an_upload_that_does_not_go_on(
+    gcp: Server, packed: Path, answer: tuple[int, Any, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Gcp._bucket
+    monkeypatch.setattr(
+        Gcp, "_bucket", lambda handler, *words: answer if handler.command == "PUT" else bucket(handler, *words)
+    )
+    with pytest.raises(InfraError, match=f"does not go on: status {answer[0]}"):
+        gcp_place().push(packed, "x")
+
+
+def test_a_page_in_the_place_of_json(gcp: Server, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gcp, "_compute", lambda *_: (200, "please log in", {}))
+    with pytest.raises(InfraError, match=r"127\.0\.0\.1 does not answer in JSON"):
         gcp_place().push(packed, "x")
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 
 from bootmatrix.cloud.place import KEPT, TAG, State, is_before, run_tag
-from bootmatrix.errors import HostError, InfraError
+from bootmatrix.errors import HostError, InfraError, UntrustedError
 from bootmatrix.model.cluster import CloudMachine, CloudRun
+from bootmatrix.redact import RedactedUrl
+from bootmatrix.source.connection import origin_of
 
 COMPUTE = "https://compute.googleapis.com/compute/v1"
 UEFI = "UEFI_COMPATIBLE"
@@ -97,12 +99,12 @@ class GcpPlace:
             return
         if answer.status_code == 404:
             raise InfraError(f"GCP: {answer.request.url.path}: not found")
-        operation, end = answer.json(), time.monotonic() + WAIT_S
+        operation, end = _fields(answer), time.monotonic() + WAIT_S
         while operation.get("status") != "DONE":
             if time.monotonic() > end:
                 raise InfraError(f"GCP: {operation.get('operationType')} takes more than {WAIT_S} s")
             time.sleep(PAUSE_S)
-            operation = self._ask("GET", f"{where}/operations/{operation['name']}").json()
+            operation = _fields(self._ask("GET", f"{where}/operations/{operation['name']}"))
         errors = (operation.get("error") or {}).get("errors") or ()
         if errors:
             words = "; ".join(f"{error.get('code')}: {error.get('message')}" for error in errors)
@@ -139,7 +141,8 @@ class GcpPlace:
         session, position, digest = begun.headers.get("Location", ""), 0, hashlib.md5(usedforsecurity=False)
         if not session:
             raise InfraError(f"GCP: the bucket {self._choice.bucket} takes no upload", "Does it exist?")
-        answer = begun
+        self._check_session(session)
+        answer, idle = begun, 0
         with disk.open("rb") as file:
             for piece in iter(lambda: file.read(1 << 20), b""):
                 digest.update(piece)
@@ -148,9 +151,21 @@ class GcpPlace:
                 data = file.read(CHUNK_BYTES)
                 span = f"bytes {position}-{position + len(data) - 1}/{size}"
                 answer = self._ask("PUT", session, content=data, headers={"Content-Range": span})
-                position = size if answer.is_success else _received(answer)
-        if answer.json().get("md5Hash") != b64encode(digest.digest()).decode():
+                before, position = position, size if answer.is_success else _received(answer)
+                idle = 0 if position > before else idle + 1
+                if idle == TRIES:
+                    raise InfraError(f"GCP: the upload does not go on: status {answer.status_code}", "Run it again.")
+        if _fields(answer).get("md5Hash") != b64encode(digest.digest()).decode():
             raise InfraError("GCP: the bucket has other bytes than were sent")
+
+    def _check_session(self, session: str) -> None:
+        """Refuse to send the token to another server. Raises UntrustedError."""
+        try:
+            is_ours = origin_of(httpx.URL(session)) == origin_of(httpx.URL(self._storage))
+        except httpx.InvalidURL:
+            is_ours = False
+        if not is_ours:
+            raise UntrustedError(f"GCP: the bucket sends the upload to {RedactedUrl(session[:200])}: refused")
 
     def start(self, image: str) -> str:
         """Start an instance; return its name. Raises InfraError if that fails."""
@@ -174,17 +189,18 @@ class GcpPlace:
     def console(self, instance: str) -> bytes:
         """Return the last part of the serial port's output, 1 MiB at most."""
         answer = self._ask("GET", f"{self._zone}/instances/{instance}/serialPort", params={"port": 1})
-        return str(answer.json().get("contents", "")).encode("utf-8", "replace")
+        return str(_fields(answer).get("contents", "")).encode("utf-8", "replace")
 
     def state(self, instance: str) -> State:
         """Return whether the instance has ended, and by whom."""
         answer = self._ask("GET", f"{self._zone}/instances/{instance}")
         if answer.status_code == 404:
             return State("host", "the instance is gone")
-        if answer.json().get("status") in RUNNING:
+        instance_now = _fields(answer)
+        if instance_now.get("status") in RUNNING:
             return State()
-        words = f'targetId="{answer.json().get("id")}"'
-        operations = self._ask("GET", f"{self._zone}/operations", params={"filter": words}).json().get("items", ())
+        words = f'targetId="{instance_now.get("id")}"'
+        operations = _fields(self._ask("GET", f"{self._zone}/operations", params={"filter": words})).get("items", ())
         kinds = [str(operation.get("operationType", "")).rpartition(".")[2] for operation in operations]
         by_cloud = [kind for kind in kinds if kind in NOT_GUESTS]
         return State("host", by_cloud[0]) if by_cloud else State("guest", ", ".join(kinds))
@@ -202,14 +218,14 @@ class GcpPlace:
     def _remove(self, words: str, number: str, older_s: float) -> list[str]:
         removed, before = [], time.time() - older_s
         for where, kind in ((self._zone, "instances"), (f"{self._project}/global", "images")):
-            for item in self._ask("GET", f"{where}/{kind}", params={"filter": words}).json().get("items", ()):
+            for item in _fields(self._ask("GET", f"{where}/{kind}", params={"filter": words})).get("items", ()):
                 if item.get("labels", {}).get(TAG) != KEPT and is_before(item["creationTimestamp"], before):
                     answer = self._ask("DELETE", f"{where}/{kind}/{item['name']}")
                     if answer.status_code != 404:
                         self._operation(answer, where)
                     removed.append(str(item["name"]))
         url = f"{self._storage}/storage/v1/b/{self._choice.bucket}/o"
-        for item in self._ask("GET", url, params={"prefix": "bootmatrix-"}).json().get("items", ()):
+        for item in _fields(self._ask("GET", url, params={"prefix": "bootmatrix-"})).get("items", ()):
             tag = item.get("metadata", {}).get(TAG)
             if tag and tag in {number or tag} and is_before(item["timeCreated"], before):
                 self._delete_object(str(item["name"]))
@@ -218,6 +234,17 @@ class GcpPlace:
 
     def _delete_object(self, name: str) -> None:
         self._ask("DELETE", f"{self._storage}/storage/v1/b/{self._choice.bucket}/o/{name}")
+
+
+def _fields(answer: httpx.Response) -> dict[str, Any]:
+    """Return the fields of an answer. Raises InfraError if it is not JSON."""
+    try:
+        value = answer.json()
+    except ValueError:  # also of an invalid encoding
+        value = None
+    if not isinstance(value, dict):
+        raise InfraError(f"GCP: {answer.request.url.host} does not answer in JSON", "Is there a proxy in between?")
+    return value
 
 
 def _received(answer: httpx.Response) -> int:
