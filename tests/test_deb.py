@@ -20,7 +20,7 @@ import zstandard
 
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.errors import BuildError
-from bootmatrix.source import safe_archive
+from bootmatrix.source import compressed, safe_archive
 from bootmatrix.source.deb import open_data, read_control
 from packages import PACKERS, Deb, entry, folder, hard_link, link, make_ar, make_tar
 
@@ -251,7 +251,7 @@ def test_several_streams(compress: Callable[[bytes], bytes], padding: bytes) -> 
     assert unpacked(packed) == b"".join(bytes([65 + number]) * 100_000 for number in range(3))
     end = packed.rstrip(b"\0")
     for broken in (end[:-1], end[:-9], packed + b"more", b"\xff".join([end[:-5], end[-4:]])):
-        with pytest.raises((EOFError, lzma.LZMAError, safe_archive.DamagedArchive)):
+        with pytest.raises((EOFError, lzma.LZMAError, compressed.DamagedArchive)):
             unpacked(broken)
 
 
@@ -273,16 +273,16 @@ def test_gzip_in_pieces_of_any_size(size: int) -> None:
 )
 def test_streams_without_data_are_not_read_for_ever(data: bytes) -> None:
     begun = time.process_time()
-    with pytest.raises((EOFError, safe_archive.DamagedArchive)):
+    with pytest.raises((EOFError, compressed.DamagedArchive)):
         unpacked(data)
     assert time.process_time() - begun < 15
 
 
 def test_a_stream_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safe_archive, "MAX_STREAMS", 10)
+    monkeypatch.setattr(compressed, "MAX_STREAMS", 10)
     for compress in (gzip.compress, zstandard.compress, lzma.compress):
         assert len(unpacked(compress(bytes(1024)) * 1000)) == 1024 * 1000
-        with pytest.raises(safe_archive.DamagedArchive, match="more than 10 compressed streams"):
+        with pytest.raises(compressed.DamagedArchive, match="more than 10 compressed streams"):
             unpacked(compress(b"a") * 1000)
 
 

@@ -12,9 +12,10 @@ from bootmatrix.errors import InputError, readable
 from bootmatrix.load.recipe import PACKAGE, has_stand_in
 from bootmatrix.load.spec import find_spec
 from bootmatrix.source import image_sources
+from bootmatrix.source.compressed import MAGIC_BYTES, suffix_of
 from bootmatrix.source.elf import MAGIC
 from bootmatrix.source.images.reference import parse_reference
-from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, PaxArchive, open_packed_tar, suffix_of
+from bootmatrix.source.safe_archive import FAULTS, PaxArchive, open_packed_tar
 
 ThingKind = Literal["folder", "program", "packages", "image", "none"]
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")

@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from bootmatrix.errors import BuildError
 from bootmatrix.fsio import open_plain
-from bootmatrix.source.safe_archive import FAULTS, OPENERS, DamagedArchive, FileSlice, open_tar
+from bootmatrix.source.compressed import OPENERS, DamagedArchive
+from bootmatrix.source.safe_archive import FAULTS, FileSlice, open_tar
 
 CONTROL_LIMIT_BYTES = 4 << 20
 MAX_CONTROL_FILES = 200

@@ -20,9 +20,9 @@ from debian.debian_support import Version
 from bootmatrix.errors import NetworkError
 from bootmatrix.model import Package
 from bootmatrix.model.kernel import package_list
+from bootmatrix.source.compressed import OPENERS
 from bootmatrix.source.deb import NEEDED_FIELDS
 from bootmatrix.source.reduced_index import needed_part, reduced_list
-from bootmatrix.source.safe_archive import OPENERS
 from bootmatrix.store import TEXT, Codec, Store
 
 LIMIT_BYTES = 512 << 20

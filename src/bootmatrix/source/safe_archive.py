@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import bz2
 import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, Self, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, ClassVar, Self, cast
 
 import zstandard
+
+from bootmatrix.source.compressed import MAGIC_BYTES, OPENERS, DamagedArchive, suffix_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -22,14 +23,6 @@ MAX_RATIO = 200
 """Compression ratio of a bomb, for data beyond FREE_BYTES. Real packages stay below 50."""
 MAX_MEMBERS = 250_000
 """Twice the number of files of Debian's largest packages."""
-MAX_STREAMS, STREAM_BYTES = 250_000, 512
-"""Limit of compressed streams in a row, and data of a further one: a layer with a stream for each file has more."""
-_SKIPPABLE = b"\x2a\x4d\x18"
-"""End of the magic of zstd's skippable frames."""
-_ZSTD_FEED_BYTES = 2048
-"""Input of one step of zstd: a block of four bytes may unpack to 128 KiB."""
-XZ_MEMORY_BYTES = 256 << 20
-"""xz -9 needs 65 MiB; a header may ask for 4 GiB, which its data then fills."""
 LONG_NAME_BYTES = 1 << 16
 HEADERS_BYTES = 256 << 20
 """Limit of all names and extended headers of an archive, which are held in memory."""
@@ -42,10 +35,6 @@ _PLAIN_TYPES = (
 )
 _PAX_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE)
 _LONG_TYPES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-
-
-class DamagedArchive(Exception):
-    """Damage of an archive; the text completes a message."""
 
 
 FAULTS = (
@@ -95,167 +84,6 @@ class FileSlice(io.RawIOBase):
         self._left -= len(data)
         self.used += len(data)
         return len(data)
-
-
-class _Reader(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class _Streams:
-    """Counts successive streams, each of which takes time, also without data."""
-
-    def __init__(self) -> None:
-        self._left = float(MAX_STREAMS)
-
-    def _count(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise DamagedArchive(f"it has more than {MAX_STREAMS} compressed streams of little data")
-
-    def _counted(self, data: bytes) -> bytes:
-        self._left += len(data) / STREAM_BYTES
-        return data
-
-
-class _Gzip(_Streams):
-    """Decompress successive gzip members (RFC 1952).
-
-    GzipFile reads a header's name, which may have no end, byte by byte.
-    """
-
-    def __init__(self, part: BinaryIO) -> None:
-        super().__init__()
-        self._part, self._stream, self._rest = part, zlib.decompressobj(31), b""  # 31: with gzip's header (zlib.h)
-
-    def read(self, size: int) -> bytes:
-        while True:
-            if self._stream.eof:
-                if not self._begin():
-                    return b""
-                continue
-            packed = self._rest or self._part.read(1 << 16)
-            try:
-                data = self._stream.decompress(packed, size)
-            except zlib.error as error:
-                raise DamagedArchive(f"its gzip data is damaged: {error}") from error
-            self._rest = self._stream.unconsumed_tail
-            if data:
-                return self._counted(data)
-            if not packed and not self._stream.eof:
-                raise EOFError("its gzip data is truncated")
-
-    def _begin(self) -> bool:
-        """Begin the next member; False at the end. Zeros may pad a member."""
-        packed = self._stream.unused_data.lstrip(b"\0")
-        while not packed:
-            if not (more := self._part.read(1 << 16)):
-                return False
-            packed = more.lstrip(b"\0")
-        self._count()
-        self._stream, self._rest = zlib.decompressobj(31), packed
-        return True
-
-
-class _Zstd(_Streams):
-    """Decompress successive zstd frames (RFC 8878).
-
-    The library's own reader accepts a truncated frame as complete.
-    """
-
-    def __init__(self, part: BinaryIO) -> None:
-        super().__init__()
-        self._part, self._rest, self._plain = part, b"", io.BytesIO()
-        self._context = zstandard.ZstdDecompressor()  # to make one takes longer than a small frame
-        self._frame: zstandard.ZstdDecompressionObj | None = None
-
-    def read(self, size: int) -> bytes:
-        while not (data := self._plain.read(size)):
-            if not self._fill():
-                return b""
-        return self._counted(data)
-
-    def _fill(self) -> bool:
-        """Decompress a few more bytes; False at the end."""
-        packed = self._rest or self._part.read(_ZSTD_FEED_BYTES)
-        if not packed:
-            if self._frame:
-                raise EOFError("its zstd data is truncated")
-            return False
-        if self._frame is None:
-            self._count()
-            packed += self._part.read(max(0, 8 - len(packed)))
-            if packed[1:4] == _SKIPPABLE:
-                self._rest = self._skipped(packed)
-                return True
-            self._frame = self._context.decompressobj()
-        self._plain = io.BytesIO(self._frame.decompress(packed))
-        self._rest = b""
-        if self._frame.eof:
-            self._rest, self._frame = self._frame.unused_data, None
-        return True
-
-    def _skipped(self, packed: bytes) -> bytes:
-        """Skip a skippable frame, and return the data after it."""
-        left = 8 + int.from_bytes(packed[4:8], "little") - len(packed)
-        while left > 0:
-            data = self._part.read(min(left, 1 << 16))
-            if not data:
-                raise EOFError("its zstd data is truncated")
-            left -= len(data)
-        return packed[left:] if left < 0 else b""
-
-
-class _Xz(_Streams):
-    """Decompress successive xz streams (xz-file-format.txt), of bounded memory.
-
-    LZMAFile has no limit of memory.
-    """
-
-    def __init__(self, part: BinaryIO) -> None:
-        super().__init__()
-        self._part, self._stream = part, self._begin()
-
-    @staticmethod
-    def _begin() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
-
-    def read(self, size: int) -> bytes:
-        while True:
-            if self._stream.eof:
-                packed = self._stream.unused_data.lstrip(b"\0")  # zeros may pad a stream
-                while not packed:
-                    if not (more := self._part.read(1 << 16)):
-                        return b""
-                    packed = more.lstrip(b"\0")
-                self._count()
-                self._stream = self._begin()
-            elif self._stream.needs_input:
-                if not (packed := self._part.read(1 << 16)):
-                    raise EOFError("its xz data is truncated")
-            else:
-                packed = b""
-            if data := self._stream.decompress(packed, size):
-                return self._counted(data)
-
-
-OPENERS: dict[str, Callable[[BinaryIO], _Reader]] = {
-    "": lambda part: part,
-    ".gz": _Gzip,
-    ".xz": _Xz,
-    ".bz2": bz2.BZ2File,
-    ".zst": _Zstd,
-}
-
-
-_MAGICS = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\0": ".xz", b"BZh": ".bz2", b"\x28\xb5\x2f\xfd": ".zst"}
-_MAGICS |= {bytes([low]) + _SKIPPABLE: ".zst" for low in range(0x50, 0x60)}
-"""The last ones are skippable frames, which may precede others (RFC 8878, section 3.1.2)."""
-MAGIC_BYTES = 6
-
-
-def suffix_of(start: bytes) -> str:
-    """Return the suffix of a compression by its magic; empty if unknown."""
-    return next((suffix for magic, suffix in _MAGICS.items() if start.startswith(magic)), "")
 
 
 class Bounded:

@@ -3,8 +3,9 @@
 from typing import BinaryIO, cast
 
 from bootmatrix.errors import BuildError, UntrustedError
+from bootmatrix.source.compressed import MAGIC_BYTES, suffix_of
 from bootmatrix.source.images.blobs import CHUNK_BYTES, BlobLocation, Descriptor, Digested
-from bootmatrix.source.safe_archive import FAULTS, MAGIC_BYTES, Bounded, FileSlice, suffix_of
+from bootmatrix.source.safe_archive import FAULTS, Bounded, FileSlice
 from bootmatrix.store import Store
 
 _NOT_TAR = ("encrypted", "foreign", "in-toto")

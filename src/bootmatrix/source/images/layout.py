@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.source.compressed import MAGIC_BYTES, DamagedArchive, suffix_of
 from bootmatrix.source.images.artifacts import annotations_of, is_artifact, is_artifact_entry
 from bootmatrix.source.images.blobs import (
     CHUNK_BYTES,
@@ -28,15 +29,7 @@ from bootmatrix.source.images.blobs import (
 )
 from bootmatrix.source.images.platforms import name_of
 from bootmatrix.source.images.reference import parse_reference
-from bootmatrix.source.safe_archive import (
-    FAULTS,
-    MAGIC_BYTES,
-    Bounded,
-    DamagedArchive,
-    FileSlice,
-    PaxArchive,
-    suffix_of,
-)
+from bootmatrix.source.safe_archive import FAULTS, Bounded, FileSlice, PaxArchive
 from bootmatrix.store import Store
 
 REF_NAME = "org.opencontainers.image.ref.name"

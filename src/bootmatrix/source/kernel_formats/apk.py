@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bootmatrix.errors import BuildError
+from bootmatrix.source.compressed import DamagedArchive
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
-from bootmatrix.source.safe_archive import DamagedArchive, open_packed_tar
+from bootmatrix.source.safe_archive import open_packed_tar
 
 DESCRIPTION = "an apk package"
 ORDER = 60

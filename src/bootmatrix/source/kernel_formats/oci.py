@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bootmatrix.errors import BootmatrixError, UntrustedError
+from bootmatrix.source.compressed import DamagedArchive
 from bootmatrix.source.images.blobs import BlobLocation, descriptors
 from bootmatrix.source.images.layout import DOCKER, INDEX, files_of, open_layout
 from bootmatrix.source.images.pull import manifest_for
 from bootmatrix.source.kernel_formats.member import Member, checked, of_tar, starts_with
-from bootmatrix.source.safe_archive import DamagedArchive, open_packed_tar
+from bootmatrix.source.safe_archive import open_packed_tar
 
 DESCRIPTION = "a container image"
 ORDER = 30

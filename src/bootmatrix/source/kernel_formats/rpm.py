@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from bootmatrix.source.compressed import DamagedArchive
 from bootmatrix.source.kernel_formats.member import FILE_LIMIT_BYTES, Member, checked, starts_with
-from bootmatrix.source.safe_archive import MAX_MEMBERS, Bounded, DamagedArchive, unpacking
+from bootmatrix.source.safe_archive import MAX_MEMBERS, Bounded, unpacking
 
 DESCRIPTION = "an RPM package"
 ORDER = 50

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import BuildError, NetworkError, UntrustedError
+from bootmatrix.source.compressed import DamagedArchive
 from bootmatrix.source.kernel_formats.apk import VERSION_3, parts_of
 from bootmatrix.source.repositories.access import (
     MAX_PACKAGE_BYTES,
@@ -25,7 +26,7 @@ from bootmatrix.source.repositories.access import (
     package_codec,
 )
 from bootmatrix.source.repositories.versions import version_key
-from bootmatrix.source.safe_archive import FAULTS, DamagedArchive, open_packed_tar
+from bootmatrix.source.safe_archive import FAULTS, open_packed_tar
 
 PACKAGE_KIND = "apk"
 _FORMAT = 2

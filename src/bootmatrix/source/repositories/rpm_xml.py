@@ -9,8 +9,9 @@ from urllib.parse import urljoin, urlsplit
 from xml.parsers import expat
 
 from bootmatrix.errors import NetworkError
+from bootmatrix.source.compressed import DamagedArchive
 from bootmatrix.source.repositories.access import DIGESTS, MAX_PACKAGE_BYTES, RepositoryPackage
-from bootmatrix.source.safe_archive import FAULTS, DamagedArchive, unpacking
+from bootmatrix.source.safe_archive import FAULTS, unpacking
 
 PIECE_BYTES = 1 << 16
 MAX_TEXT = 1 << 12
