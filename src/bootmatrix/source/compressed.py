@@ -1,4 +1,4 @@
-"""Untrusted compressed streams: gzip, xz, bzip2 and zstd, of bounded memory and number."""
+"""Untrusted compressed streams, of bounded memory and number."""
 
 from __future__ import annotations
 
