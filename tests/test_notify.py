@@ -177,11 +177,14 @@ def test_the_project_names_variables_not_addresses(
     project = tmp_path / "pyproject.toml"
     project.write_text(f'[tool.bootmatrix]\nnotify = ["{chat.json}"]\n')
     refused(tool("announce", name), "must be names of environment variables")
+    project.write_text('[tool.bootmatrix]\nnotify = ["CI_COMMIT_MESSAGE"]\n')
+    monkeypatch.setenv("CI_COMMIT_MESSAGE", chat.json)
+    refused(tool("announce", name), "must be names of environment variables, BOOTMATRIX_NOTIFY_…")
     project.unlink()
     refused(tool("announce", name), "nobody is to be told")
-    project.write_text('[tool.bootmatrix]\nnotify = ["TEAM_CHAT"]\n')
+    project.write_text('[tool.bootmatrix]\nnotify = ["BOOTMATRIX_NOTIFY_TEAM"]\n')
     assert tool("announce", name).returncode == 0 and not chat.posts
-    monkeypatch.setenv("TEAM_CHAT", chat.json)
+    monkeypatch.setenv("BOOTMATRIX_NOTIFY_TEAM", chat.json)
     assert tool("announce", name).returncode == 0 and len(chat.posts) == 1
     monkeypatch.setenv("BOOTMATRIX_NOTIFY", "")  # as ci/run.sh sets it for a shard
     assert tool("announce", name).returncode == 0 and len(chat.posts) == 1

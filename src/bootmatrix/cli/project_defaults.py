@@ -12,6 +12,11 @@ from bootmatrix.errors import InputError
 
 FILE, TABLE = "pyproject.toml", "bootmatrix"
 NAMES, FOLDERS, NOTIFY = ("arch", "kernel"), ("cache", "reports"), "notify"
+ADDRESS = "BOOTMATRIX_NOTIFY_"
+"""Begins the names of variables that a project may name.
+
+Others hold what anybody wrote: in CI a commit's message, for one.
+"""
 KEYS = frozenset({*NAMES, *FOLDERS, NOTIFY})
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 VARIABLES = {"cache": "BOOTMATRIX_CACHE", "reports": "BOOTMATRIX_REPORTS"}
@@ -90,9 +95,12 @@ def _variables(path: Path, value: object) -> tuple[str, ...]:
     """
     names = _names(path, NOTIFY, value)
     for name in names:
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-            hint = f'Put the address into an environment variable, and name it: {NOTIFY} = ["CHAT_URL"].'
-            raise InputError(f"{path}: {NOTIFY!r} in [tool.{TABLE}] must be names of environment variables", hint)
+        if not re.fullmatch(rf"{ADDRESS}\w+", name, re.ASCII):
+            hint = f'Put the address into such a variable, and name it: {NOTIFY} = ["{ADDRESS}TEAM"].'
+            raise InputError(
+                f"{path}: {NOTIFY!r} in [tool.{TABLE}] must be names of environment variables, {ADDRESS}…",
+                hint,
+            )
     return names
 
 
