@@ -28,7 +28,7 @@ from bootmatrix.report.text import summary
 from bootmatrix.report.units import duration, size
 from bootmatrix.report.view import ReportView, view_run
 from bootmatrix.report.writer import write_reports
-from samples import green_records, make_cell, make_record, mixed_records, write_run
+from samples import green_records, make_cell, make_outcome, make_record, mixed_records, write_run
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x00\x08\x7f\x85\u202e\ud800\uffff ]]> <b>&"
 
@@ -74,6 +74,22 @@ def test_files_that_are_not_whole_are_told() -> None:
     assert "note: /big in influxdb/x86_64/6.1 and 1 more: only a part of its 3.1 MB was saved (--get-limit)" in text
     assert "note: /tree in influxdb/ppc64le/6.1: /tree/pipe: a pipe is left out" in text
     assert ("/small" in text, "\x1b" in text) == (False, False)
+
+
+def test_a_wait_for_the_host_is_told_of_each_cell_and_once_for_a_run() -> None:
+    times = {"x86_64": (536, 590), "aarch64": (424, 474), "armv7": (29, 31), "ppc64le": (250, 590), "s390x": (0, 20)}
+    records = [
+        make_record(make_cell(arch)).model_copy(
+            update={"outcome": make_outcome(wall_s).model_copy(update={"starved_s": starved_s})}
+        )
+        for arch, (starved_s, wall_s) in times.items()
+    ]
+    told = {record.cell.arch: cell_view(record).lost_time for record in records}
+    line = "the guest waited for a core of its host: 8 min 56 s of 9 min 50 s"
+    assert (told["x86_64"], [arch for arch, lines in told.items() if lines]) == ((line,), ["x86_64", "aarch64"])
+    words = " ".join(printed(make_run(records)).split())
+    assert "note: 2 guests waited for a core of the host: 16 min 00 s of 17 min 44 s, as other work ran there" in words
+    assert "waited" not in printed(make_run(records[2:]))
 
 
 def test_a_card_has_the_line_that_the_reason_quotes() -> None:

@@ -137,7 +137,7 @@ class CellView:
 
     @property
     def lost_time(self) -> tuple[str, ...]:
-        """Services that ignored SIGTERM, with the time that it took."""
+        """Services that ignored SIGTERM and a wait for the host, with the time."""
         return tuple(lost_time(self.record))
 
     @cached_property

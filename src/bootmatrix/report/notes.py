@@ -5,14 +5,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from bootmatrix.model import Record, Verdict
 from bootmatrix.model.record import ResultFile
 from bootmatrix.report.sanitize import one_line
-from bootmatrix.report.units import natural, size
+from bootmatrix.report.units import duration, natural, size
 
+MIN_WAIT_S = 30
+"""Shorter waits of a guest for a core are not worth a note."""
 STOP_HINT = "handle SIGTERM, or give it more time by 'bootmatrix.stop'"
 
 
 def lost_time(record: Record) -> Iterator[str]:
-    """Yield `service srv ignores SIGTERM: 2.1 of 29 s`, one per service."""
+    """Yield `service srv ignores SIGTERM: 2.1 of 29 s`, one per service, and a wait for the host."""
     outcome = record.outcome
+    if _waited(record) and outcome:
+        yield f"the guest waited for a core of its host: {duration(outcome.starved_s)} of {duration(outcome.wall_s)}"
     for name, seconds in (outcome.ignored_stops if outcome else {}).items():
         yield f"service {one_line(name)} ignores SIGTERM: {seconds:.0f} of {outcome.wall_s:.0f} s" if outcome else ""
 
@@ -31,6 +35,24 @@ def lost_time_of_run(records: Iterable[Record]) -> Iterator[str]:
             f"service {one_line(name)} ignores SIGTERM: {seconds:.0f} of {whole_s:.0f} s"
             f" in {worst.cell.id}{more}; {STOP_HINT}"
         )
+
+
+def waits_of_run(records: Iterable[Record]) -> Iterator[str]:
+    """Yield a line if guests waited for a core for more than half their time."""
+    cells = [record for record in records if _waited(record)]
+    waited_s, whole_s = (
+        sum(getattr(record.outcome, name) for record in cells if record.outcome) for name in ("starved_s", "wall_s")
+    )
+    if cells:
+        yield (
+            f"{len(cells)} guest{'s' if len(cells) > 1 else ''} waited for a core of the host: {duration(waited_s)} of "
+            f"{duration(whole_s)}, as other work ran there"
+        )
+
+
+def _waited(record: Record) -> bool:
+    outcome = record.outcome
+    return outcome is not None and outcome.starved_s > max(MIN_WAIT_S, outcome.wall_s / 2)
 
 
 def lost_files_of_run(records: Iterable[Record]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from rich.text import Text
 from bootmatrix.model import Record, Run, Verdict
 from bootmatrix.report.cell_view import advice_of
 from bootmatrix.report.failure_pattern import Family, families, pattern
-from bootmatrix.report.notes import lost_files_of_run, lost_time_of_run, tier_lines
+from bootmatrix.report.notes import lost_files_of_run, lost_time_of_run, tier_lines, waits_of_run
 from bootmatrix.report.order import STYLES, SYMBOLS, cell_order, cell_time, headline, kernels_of, remark, urgency
 from bootmatrix.report.sanitize import one_line
 from bootmatrix.report.units import duration
@@ -29,7 +29,7 @@ def summary(run: Run) -> RenderableType:
     reasons = [_reason(group, siblings) for group in _by_reason(noteworthy)]
     table = list(_tables(run, noteworthy))
     tiers = [Text(line) for line in tier_lines(run.records)]
-    losses = (*lost_time_of_run(run.records), *lost_files_of_run(run.records))
+    losses = (*lost_time_of_run(run.records), *lost_files_of_run(run.records), *waits_of_run(run.records))
     lost = [Text(f"note: {line}", "bright_black") for line in losses]
     return Group(*table, *reasons, *_unfinished(run), *lost, Text(), *tiers, _total(run))
 
