@@ -13,7 +13,7 @@ STOP_HINT = "handle SIGTERM, or give it more time by 'bootmatrix.stop'"
 
 
 def lost_time(record: Record) -> Iterator[str]:
-    """Yield `service srv ignores SIGTERM: 2.1 of 29 s`, one per service, and a wait for the host."""
+    """Yield `service srv ignores SIGTERM: 2.1 of 29 s`; a wait for the host."""
     outcome = record.outcome
     if _waited(record) and outcome:
         yield f"the guest waited for a core of its host: {duration(outcome.starved_s)} of {duration(outcome.wall_s)}"
