@@ -8,7 +8,7 @@ import gzip
 import pytest
 
 from bootmatrix.console.test_output import FailedTests, failed_results, find_failed_tests, is_telling
-from bootmatrix.judge.junit import foreign_root
+from bootmatrix.judge.foreign_reports import ForeignReport, foreign_root, load_reports
 from bootmatrix.judge.result_files import read_files
 from bootmatrix.judge.tap import ParsedResults
 from bootmatrix.model import Bootable, GuestMessage, SubResult, Verdict
@@ -172,6 +172,18 @@ def test_a_coverage_report_is_no_failure() -> None:
     assert not coverage.findings
     assert coverage.notes == ("tests: cov.xml is XML of <coverage>, not JUnit's: it decides nothing",)
     assert [finding for parsed in _files("cov.xml", b"<testsuite/>") for finding in parsed.findings]
+
+
+@pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.root)
+def test_failures_in_reports_that_are_not_junits(report: ForeignReport) -> None:
+    example = report.example.encode()
+    (failed,) = _files("r.xml", example)
+    assert [finding.verdict for finding in failed.findings] == [Verdict.FAIL]
+    assert f"{report.name} reports 1 failure" in failed.findings[0].reason
+    (cut,) = _files("r.xml", example + b"<")
+    assert "damaged" in cut.findings[0].reason
+    (passed,) = _files("r.xml", report.sound.encode())
+    assert not passed.findings and "without failures" in passed.notes[0]
 
 
 def _files(path: str, data: bytes) -> list[ParsedResults]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from xml.etree.ElementTree import XMLParser
-from xml.parsers.expat import ExpatError, ParserCreate
 
 from bootmatrix.judge.tap import MAX_NAME
 from bootmatrix.model import SubResult, Verdict
@@ -97,10 +96,10 @@ class JUnitReport:
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """Start an element."""
-        name = _local(tag)
+        name = local_name(tag)
         if not self._open and name not in SUITES:
             raise UnreadableReport(f"it begins with <{name[:MAX_NAME]}>")
-        self._open.append(self._begin(name, {_local(key): value for key, value in attributes.items()}))
+        self._open.append(self._begin(name, {local_name(key): value for key, value in attributes.items()}))
 
     def end(self, _: str) -> None:
         """End the innermost element."""
@@ -134,7 +133,7 @@ class JUnitReport:
 
     def _begin_suite(self, attributes: dict[str, str]) -> JUnitSuite:
         failures = sum(self._total(attributes, key) for key in FAILURES)
-        failed = any(_status(attributes.get(key, "")) is Verdict.FAIL for key in STATUSES)
+        failed = any(status_of(attributes.get(key, "")) is Verdict.FAIL for key in STATUSES)
         self._suites.append(JUnitSuite(self._total(attributes, "tests"), failures, int(failed)))
         return self._suites[-1]
 
@@ -143,10 +142,10 @@ class JUnitReport:
         said = [(key, attributes[key]) for key in STATUSES if key in attributes]
         for verdict in (Verdict.FAIL, Verdict.SKIP):  # a writer may say both
             for key, status in said:
-                if _status(status) is verdict:
+                if status_of(status) is verdict:
                     return JUnitCase(name, verdict, f"its {key} is {status[:MAX_NAME]}")
         for key, status in said:
-            if _status(status) is None:
+            if status_of(status) is None:
                 _keep(self.notes, f"{name}: its {key} is {status[:MAX_NAME]}, which is not known")
         return JUnitCase(name)
 
@@ -200,35 +199,12 @@ def read_report(data: bytes) -> JUnitReport:
     return report
 
 
-def foreign_root(data: bytes) -> str:
-    """Return the root of XML other than JUnit's, such as coverage; or empty.
-
-    Data that is not XML counts as a damaged report, and so does XML with entities before its root.
-    """
-    roots: list[str] = []
-    parser = ParserCreate(namespace_separator="}")
-    parser.EntityDeclHandler = _refuse_entity
-    parser.StartElementHandler = lambda tag, _: roots.append(tag.rpartition("}")[2])
-    try:
-        for start in range(0, len(data), CHUNK_BYTES):
-            parser.Parse(data[start : start + CHUNK_BYTES])
-            if roots:
-                break
-    except (ExpatError, ValueError, LookupError):
-        pass
-    return roots[0] if roots and roots[0].lower() not in SUITES else ""
-
-
-def _refuse_entity(*_: object) -> None:
-    raise UnreadableReport("it declares an entity, which could expand without end")
-
-
-def _local(tag: str) -> str:
+def local_name(tag: str) -> str:
     """Return a name without its namespace, in lower case."""
     return tag.rpartition("}")[2].lower()
 
 
-def _status(value: str) -> Verdict | None:
+def status_of(value: str) -> Verdict | None:
     """Return what a status means; None if it is not known."""
     word = re.sub(r"[\W_]+", "", value.lower())
     patterns = {Verdict.PASS: GOOD_STATUS, Verdict.FAIL: BAD_STATUS, Verdict.SKIP: SKIP_STATUS}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, Self
 
-from bootmatrix.judge.junit import UnreadableReport, foreign_root, read_report
+from bootmatrix.judge.foreign_reports import ForeignReport, count_failures, find_report, foreign_root
+from bootmatrix.judge.junit import UnreadableReport, read_report
 from bootmatrix.judge.tap import MAX_NAME, MAX_RESULTS, ParsedResults, parse
 from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Outcome, Verdict
 from bootmatrix.model.verdict import Finding, piece
@@ -233,18 +234,33 @@ def _find_missing(sent: FileCounts, missing: FileCounts, bootable: Bootable) -> 
 
 def _parse(file: SentFile) -> ParsedResults:
     suffix = PurePosixPath(file.path).suffix.lower()
+    if suffix not in {".xml", ".tap"}:
+        return ParsedResults()
     root = foreign_root(file.data or b"") if suffix == ".xml" else ""
-    if root:
+    report = find_report(root)
+    if root and not report:
         note = f"{file.container}: {file.path} is XML of <{root[:MAX_NAME]}>, not JUnit's: it decides nothing"
         return ParsedResults((), (), (note,))
-    reader = {".xml": _parse_junit, ".tap": _parse_tap}.get(suffix)
-    if reader is None:
-        return ParsedResults()
     if file.is_cut:
         reason = f"{file.container}: {file.path} is too large to be sent whole ({file.size_bytes} bytes)"
         advice = "Have the tests write shorter reports, or several."
         return ParsedResults((), (Finding(Verdict.FAIL, reason, (), advice),))
-    return reader(file)
+    if report:
+        return _parse_foreign(file, report)
+    return _parse_junit(file) if suffix == ".xml" else _parse_tap(file)
+
+
+def _parse_foreign(file: SentFile, report: ForeignReport) -> ParsedResults:
+    """Fail for failures in another report of tests; its tests become no results."""
+    name = f"{file.container}: {file.path}"
+    try:
+        failures = count_failures(file.data or b"", report)
+    except UnreadableReport as error:
+        return ParsedResults((), (Finding(Verdict.FAIL, f"{name} is a report of {report.name}, and damaged: {error}"),))
+    if failures:
+        count = f"{failures} failure{'' if failures == 1 else 's'}"
+        return ParsedResults((), (Finding(Verdict.FAIL, f"{name}: {report.name} reports {count}"),))
+    return ParsedResults((), (), (f"{name} is a report of {report.name} without failures: it gives no results",))
 
 
 def _parse_tap(file: SentFile) -> ParsedResults:

@@ -1,0 +1,95 @@
+"""Failures that reports of tests in XML other than JUnit's tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from xml.parsers.expat import ExpatError, ParserCreate, XMLParserType
+
+from bootmatrix.judge.junit import CHUNK_BYTES, SUITES, TOTAL, UnreadableReport, local_name, status_of
+from bootmatrix.model import Verdict
+from bootmatrix.packaged import packaged_table
+
+Start = Callable[[str, dict[str, str]], object]
+
+
+@dataclass(frozen=True)
+class ForeignReport:
+    """One entry of foreign_reports.toml."""
+
+    name: str
+    root: str
+    example: str
+    sound: str
+    counts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    statuses: Mapping[str, str] = field(default_factory=dict)
+    elements: Sequence[str] = ()
+
+
+@cache
+def load_reports() -> tuple[ForeignReport, ...]:
+    """Load all reports of foreign_reports.toml."""
+    return tuple(ForeignReport(**entry) for entry in packaged_table("judge/foreign_reports.toml")["report"])
+
+
+def foreign_root(data: bytes) -> str:
+    """Return the root of XML other than JUnit's, such as coverage; or empty.
+
+    Data that is not XML counts as a damaged report, and so does XML with entities before its root.
+    """
+    roots: list[str] = []
+    parser = _parser(lambda tag, _: roots.append(tag.rpartition("}")[2]))
+    try:
+        for start in range(0, len(data), CHUNK_BYTES):
+            parser.Parse(data[start : start + CHUNK_BYTES])
+            if roots:
+                break
+    except (ExpatError, ValueError, LookupError):
+        pass
+    return roots[0] if roots and roots[0].lower() not in SUITES else ""
+
+
+def find_report(root: str) -> ForeignReport | None:
+    """Return the known report with a root, if it is one."""
+    return next((report for report in load_reports() if report.root == root.lower()), None)
+
+
+def count_failures(data: bytes, report: ForeignReport) -> int:
+    """Count a report's failures: by its totals if they are more than its tests.
+
+    Raises UnreadableReport if it is cut or damaged.
+    """
+    totals: list[int] = [0]
+    failed: list[str] = []
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        name = local_name(tag)
+        values = {local_name(key): value for key, value in attributes.items()}
+        numbers = (TOTAL.fullmatch(values.get(key, "").strip()) for key in report.counts.get(name, ()))
+        totals.append(sum(int("".join(filter(str.isdigit, number[1]))) for number in numbers if number))
+        is_bad = status_of(values.get(report.statuses.get(name, ""), "")) is Verdict.FAIL
+        if is_bad or name in report.elements:
+            failed.append(name)
+
+    parser = _parser(start)
+    try:
+        for begin in range(0, len(data), CHUNK_BYTES):
+            parser.Parse(data[begin : begin + CHUNK_BYTES])
+        parser.Parse(b"", True)
+    except UnreadableReport:
+        raise
+    except (ExpatError, ValueError, LookupError) as error:
+        raise UnreadableReport(f"{error}") from error
+    return max(len(failed), *totals)
+
+
+def _parser(start: Start) -> XMLParserType:
+    parser = ParserCreate(namespace_separator="}")
+    parser.EntityDeclHandler = _refuse_entity
+    parser.StartElementHandler = start
+    return parser
+
+
+def _refuse_entity(*_: object) -> None:
+    raise UnreadableReport("it declares an entity, which could expand without end")
