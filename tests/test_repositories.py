@@ -31,7 +31,7 @@ from bootmatrix.source.release_order import ReleaseOrder
 from bootmatrix.source.repositories import index_cache
 from bootmatrix.source.repositories.access import Keys
 from bootmatrix.source.repositories.rpm_signature import check_package
-from bootmatrix.source.repositories.rpm_xml import read_packages
+from bootmatrix.source.repositories.rpm_xml import read_packages, read_primary
 from bootmatrix.store import Store, sha256_of, temporary_folder
 from kernel_forms import PROFILES, kernel_files, make_kernel
 from kitchen import module
@@ -569,9 +569,33 @@ def test_a_list_from_an_enemy(tmp_path: Path) -> None:
     ):
         assert read_list(tmp_path, f"<metadata>{PACKAGE.format(**{**sound, **wrong})}</metadata>") == []
     entities = '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
-    for text in (f"{entities}<metadata>&b;</metadata>", "<metadata><package>", "no XML", ""):
+    endless = "n" * (64 << 20)
+    for text in (
+        *(f"{entities}<metadata>&b;</metadata>", "<metadata><package>", "no XML", ""),
+        *(f"<metadata><package a='{endless}'/></metadata>", f"<metadata><!--{endless}--></metadata>", f"<{endless}/>"),
+    ):
         with pytest.raises(NetworkError, match="is damaged"):
             read_list(tmp_path, text)
+
+
+REPOMD = (
+    "<repomd><data type='primary'><checksum type='sha256'>{digest}</checksum><location href='repodata/p.xml'/>"
+    "<size>{size}</size></data>{more}</repomd>"
+)
+
+
+def test_an_index_from_an_enemy() -> None:
+    sound = {"digest": "0" * 64, "size": "1000", "more": ""}
+    assert read_primary(REPOMD.format(**sound).encode(), "l").size_bytes == 1000
+    for wrong, why in (
+        ({"size": "9999999999999"}, "at most 2 GiB"),
+        ({"size": "9" * 5000}, "at most 2 GiB"),
+        ({"size": "²"}, "at most 2 GiB"),
+        ({"digest": "x"}, "a digest of sha256"),
+        ({"more": f"<a b='{'n' * (32 << 20)}'/>"}, "a tag of more than 4 MiB"),
+    ):
+        with pytest.raises(NetworkError, match=why):
+            read_primary(REPOMD.format(**{**sound, **wrong}).encode(), "l")
 
 
 @pytest.mark.parametrize(

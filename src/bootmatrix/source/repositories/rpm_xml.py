@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
 from urllib.parse import urljoin, urlsplit
 from xml.parsers import expat
 
@@ -18,6 +17,10 @@ MAX_TEXT = 1 << 12
 """Characters of the elements that are read: names, versions, digests."""
 MAX_PACKAGES = 10_000
 """Matching packages of one repository."""
+MAX_PRIMARY_BYTES = 2 << 30
+"""Limit of the packed list of packages; those of the largest distributions have 0.1 GB."""
+MAX_TAG_BYTES = 4 << 20
+"""Limit of one tag with its attributes, which expat reads again with each piece, and holds in memory."""
 _TEXTS = {"name", "arch", "checksum", "size"}
 """Elements whose text is read. In primary.xml `size` has attributes instead."""
 
@@ -47,11 +50,23 @@ class _Collector:
         self._element: _Element | None = None
         self._own: Mapping[str, str] = {}
         self._text: list[str] | None = None
+        self._fed = 0
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
         self.parser.StartDoctypeDeclHandler = self._doctype
+
+    def feed(self, data: bytes) -> None:
+        """Parse a piece. Raises ExpatError or ValueError if it is not such XML."""
+        self._fed += len(data)
+        self.parser.Parse(data, False)
+        if self._fed - self.parser.CurrentByteIndex > MAX_TAG_BYTES:
+            raise ValueError(f"a tag of more than {MAX_TAG_BYTES >> 20} MiB")
+
+    def end(self) -> None:
+        """End the document. Raises ExpatError if it is incomplete."""
+        self.parser.Parse(b"", True)
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         name = tag.rpartition(":")[2]
@@ -89,13 +104,15 @@ def read_primary(data: bytes, label: str) -> Primary:
 
     def take(element: _Element, own: Mapping[str, str]) -> None:
         href = element.attributes.get("location", {}).get("href", "")
-        if own.get("type") == "primary" and _is_relative(href):
-            size = element.texts.get("size", "") or "0"
-            lists.append(Primary(href, _checksum(element), int(size) if size.isdigit() else 0))
+        size = element.texts.get("size", "") or "0"
+        if own.get("type") == "primary" and _is_relative(href) and _is_size(size, MAX_PRIMARY_BYTES):
+            lists.append(Primary(href, _checksum(element), int(size)))
 
     collector = _Collector("data", take)
     try:
-        collector.parser.Parse(data, True)
+        for start in range(0, len(data), PIECE_BYTES):
+            collector.feed(data[start : start + PIECE_BYTES])
+        collector.end()
     except (expat.ExpatError, ValueError) as error:
         raise NetworkError(
             f"{label} is not the index of a repository: {error}",
@@ -103,7 +120,8 @@ def read_primary(data: bytes, label: str) -> Primary:
         ) from error
     primary = next((entry for entry in lists if entry.checksum), None)
     if primary is None:
-        raise NetworkError(f"{label} names no list of packages with a digest of {', '.join(DIGESTS)}")
+        limits = f"a digest of {', '.join(DIGESTS)} and at most {MAX_PRIMARY_BYTES >> 30} GiB"
+        raise NetworkError(f"{label} names no list of packages with {limits}")
     return primary
 
 
@@ -120,7 +138,7 @@ def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: s
         if not names.fullmatch(name) or element.texts.get("arch") != architecture:
             return
         bytes_text, checksum = size.get("package", ""), _checksum(element)
-        if not (checksum and bytes_text.isdigit() and int(bytes_text) <= MAX_PACKAGE_BYTES):
+        if not (checksum and _is_size(bytes_text, MAX_PACKAGE_BYTES)):
             return
         if _is_relative(path := href.get("href", "")) and len(packages) < MAX_PACKAGES:
             packages.append(
@@ -136,10 +154,17 @@ def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: s
     collector = _Collector("package", take)
     try:
         with file.open("rb") as packed:
-            collector.parser.ParseFile(cast(IO[bytes], unpacking(packed)))
+            plain = unpacking(packed)
+            while piece := plain.read(PIECE_BYTES):
+                collector.feed(piece)
+        collector.end()
     except (expat.ExpatError, DamagedArchive, *FAULTS) as error:
         raise NetworkError(f"the list of packages of {base} is damaged: {error}") from error
     return tuple(packages)
+
+
+def _is_size(text: str, limit_bytes: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= limit_bytes
 
 
 def _version(attributes: Mapping[str, str]) -> str:
