@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -295,6 +296,20 @@ def test_a_repository_of_apk_3(make: Maker, web: Server, opened: Opener, store: 
         found(source(repository, web), opened, store, refresh=True)
 
 
+@pytest.mark.parametrize(
+    "index",
+    [gzip.compress(b"", mtime=0) * 400_000, gzip.compress(bytes(1 << 20), mtime=0) * 300],
+    ids=["parts without data", "a flood"],
+)
+def test_an_index_of_apk_from_an_enemy(index: bytes, make: Maker, web: Server, opened: Opener, store: Store) -> None:
+    repository = make("apk")
+    repository.index.write_bytes(index)
+    begun = time.process_time()
+    with pytest.raises(NetworkError, match="it has more than 16 parts"):
+        found(source(repository, web), opened, store)
+    assert time.process_time() - begun < 5
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_the_repository_lacks(kind: str, make: Maker, web: Server, opened: Opener, store: Store) -> None:
     repository = make(kind)
@@ -569,7 +584,7 @@ def test_a_list_from_an_enemy(tmp_path: Path) -> None:
     ):
         assert read_list(tmp_path, f"<metadata>{PACKAGE.format(**{**sound, **wrong})}</metadata>") == []
     entities = '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
-    endless = "n" * (64 << 20)
+    endless = "n" * (6 << 20)
     for text in (
         *(f"{entities}<metadata>&b;</metadata>", "<metadata><package>", "no XML", ""),
         *(f"<metadata><package a='{endless}'/></metadata>", f"<metadata><!--{endless}--></metadata>", f"<{endless}/>"),
@@ -592,7 +607,7 @@ def test_an_index_from_an_enemy() -> None:
         ({"size": "9" * 5000}, "at most 2 GiB"),
         ({"size": "²"}, "at most 2 GiB"),
         ({"digest": "x"}, "a digest of sha256"),
-        ({"more": f"<a b='{'n' * (32 << 20)}'/>"}, "a tag of more than 4 MiB"),
+        ({"more": f"<a b='{'n' * (6 << 20)}'/>"}, "a tag of more than 4 MiB"),
     ):
         with pytest.raises(NetworkError, match=why):
             read_primary(REPOMD.format(**{**sound, **wrong}).encode(), "l")

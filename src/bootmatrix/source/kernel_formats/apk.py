@@ -47,14 +47,17 @@ def members(path: Path, platform: str) -> Iterator[Member]:  # noqa: ARG001  (pr
 
 def parts_of(file: BinaryIO) -> tuple[int, int]:
     """Return where control data and files begin, in bytes. Raises FAULTS."""
-    first = _end_of_stream(file, 0)
+    first = end_of_stream(file, 0)
     file.seek(0)
     is_signed = zlib.decompressobj(31).decompress(file.read(_START_BYTES), len(_SIGNATURE)) == _SIGNATURE
-    return (first, _end_of_stream(file, first)) if is_signed else (0, first)
+    return (first, end_of_stream(file, first)) if is_signed else (0, first)
 
 
-def _end_of_stream(file: BinaryIO, offset: int) -> int:
-    """Return the end of the gzip stream that begins at an offset."""
+def end_of_stream(file: BinaryIO, offset: int, limit_bytes: int = _SKIPPED_LIMIT_BYTES) -> int:
+    """Return the end of the gzip stream that begins at an offset.
+
+    Raises FAULTS if it is damaged, or unpacks to more than the limit.
+    """
     file.seek(offset)
     stream, size, packed = zlib.decompressobj(31), 0, b""  # 31: with gzip's header (zlib.h)
     while not stream.eof:
@@ -62,8 +65,8 @@ def _end_of_stream(file: BinaryIO, offset: int) -> int:
         if not packed:
             raise EOFError("it is truncated")
         size += len(stream.decompress(packed, _PIECE_BYTES))
-        if size > _SKIPPED_LIMIT_BYTES:
-            raise DamagedArchive("its signature or control data is too large")
+        if size > limit_bytes:
+            raise DamagedArchive(f"a part of it has more than {limit_bytes >> 20} MiB")
         packed = stream.unconsumed_tail
     return file.tell() - len(stream.unused_data)
 

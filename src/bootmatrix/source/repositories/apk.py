@@ -10,14 +10,13 @@ import hashlib
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import BuildError, NetworkError, UntrustedError
 from bootmatrix.source.compressed import DamagedArchive
-from bootmatrix.source.kernel_formats.apk import VERSION_3, parts_of
+from bootmatrix.source.kernel_formats.apk import VERSION_3, end_of_stream, parts_of
 from bootmatrix.source.repositories.access import (
     MAX_PACKAGE_BYTES,
     Keys,
@@ -31,9 +30,10 @@ from bootmatrix.source.safe_archive import FAULTS, open_packed_tar
 PACKAGE_KIND = "apk"
 _FORMAT = 2
 _SIGNATURE = re.compile(r"\.SIGN\.(RSA|RSA256|RSA512)\.([A-Za-z0-9@._-]+\.rsa\.pub)")
-_PIECE_BYTES = 1 << 16
 CONTROL_LIMIT_BYTES = 16 << 20
 INDEX_LIMIT_BYTES = 256 << 20
+MAX_STREAMS = 16
+"""Signatures and the list; what the file has more than that is nobody's index."""
 _TAR_END = gzip.compress(bytes(1024), mtime=0)
 _CHECKSUMS = {"Q1": "sha1", "Q2": "sha256"}
 """Prefixes of digests of control data; SHA-1 is what the format has."""
@@ -126,19 +126,15 @@ def _parts_of(data: bytes, url: str) -> list[bytes]:
 
 
 def _streams(data: bytes) -> Iterator[bytes]:
-    """Yield the gzip streams of a file, still compressed."""
-    while data:
-        stream, size = zlib.decompressobj(31), 0  # 31: with gzip's header (zlib.h)
-        rest = data
-        while rest and not stream.eof:
-            size += len(stream.decompress(rest, _PIECE_BYTES))
-            if size > MAX_PACKAGE_BYTES:
-                raise DamagedArchive("it is too large")
-            rest = stream.unconsumed_tail
-        if not stream.eof:
-            raise EOFError("it is truncated")
-        yield data[: len(data) - len(stream.unused_data)]
-        data = stream.unused_data
+    """Yield the gzip streams of an index, still compressed."""
+    file, start = io.BytesIO(data), 0
+    for _ in range(MAX_STREAMS):
+        if start == len(data):
+            return
+        end = end_of_stream(file, start, INDEX_LIMIT_BYTES)
+        yield data[start:end]
+        start = end
+    raise DamagedArchive(f"it has more than {MAX_STREAMS} parts")
 
 
 def _signatures(part: bytes) -> list[tuple[str, str, bytes]]:
