@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -94,6 +95,15 @@ SPECS = {
     + "onboot:\n"
     + SHELL.format(name="a", text="[ ! -e /host/passwd ]", more=", binds: ['/link:/host']")
     + "files: [{path: link, symlink: /etc}]\n",
+    "skips": HEAD + "onboot:\n" + SHELL.format(name="a", text='echo 1..0 "#" SKIP no device; exit 4', more=""),
+    "later": HEAD
+    + "onboot:\n"
+    + SHELL.format(
+        name="a",
+        text="if /conf/tool; then [ $(uname -m) = x86_64 ]; else [ $(uname -m) = s390x ]; fi",
+        more=", binds: ['/conf:/conf']",
+    )
+    + "files: [{path: conf/tool, source: tool, mode: '0755'}]\n",
 }
 EXPECTED = {
     "good": Verdict.USER_PASS,
@@ -107,7 +117,18 @@ EXPECTED = {
     "usual": Verdict.USER_PASS,
     "etc": Verdict.USER_UNSUPPORTED,
     "out": Verdict.USER_UNSUPPORTED,
+    "skips": Verdict.SKIP,
+    "later": Verdict.USER_PASS,
 }
+CODE = bytes.fromhex("31ff b83c000000 0f05")
+"""exit(0) on x86_64."""
+
+
+def native_program() -> bytes:
+    """A program without a loader for this host's processor."""
+    size = 64 + 56 + len(CODE)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, 0x400078, 64, 0, 0, 64, 56, 1, 64, 0, 0)
+    return header + struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, size, size, 4096) + CODE
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +136,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, dict[str
     """The run's folder, the exit status, and the records by cell."""
     folder = tmp_path_factory.mktemp("user")
     shutil.copytree(ROOT / "specs/images", folder / "images")
+    (folder / "tool").write_bytes(native_program())
     for name, text in SPECS.items():
         (folder / f"{name}.yml").write_text(text)
     names = [f"{name}.yml" for name in SPECS]
@@ -196,7 +218,7 @@ def test_reports_never_call_it_a_pass(tried: Any) -> None:
     assert "user tier, no verdict on a kernel" in junit
     assert junit.count("<failure ") >= 8
     for form in ("html", "md"):
-        assert "22 cells are of the user tier: programs on the host's kernel" in printed(run, form)
+        assert f"{len(records)} cells are of the user tier: programs on the host's kernel" in printed(run, form)
     assert printed(run, "tap").count("\nnot ok ") == 18
     assert ",user-pass,yes," in printed(run, "csv")
     assert {one["judgement"]["verdict"] for one in records.values()} == set(EXPECTED.values())
@@ -251,6 +273,21 @@ def test_a_service_runs_until_it_is_stopped() -> None:
     for status, was_stopped in ((137, False), (0, True), (139, True)):
         end = UserEnd(number=0, status=status, was_stopped=was_stopped)
         assert judge_user(outcome(end), service, "").verdict is Verdict.USER_FAIL
+
+
+def test_a_skip_is_a_skip_unless_something_failed() -> None:
+    skip, skipped = "a| TAP version 13\na| 1..0 # SKIP no device\n", UserEnd(number=0, status=4)
+    judged = judge_user(outcome(skipped), [container(), container(name="b")], skip)
+    assert (judged.verdict, judged.reason) == (Verdict.SKIP, "onboot a skipped all of its tests: no device")
+    assert [result.verdict for result in judged.subresults if result.name == "onboot a"] == [Verdict.SKIP]
+    for console, ends in (
+        ("", (skipped,)),
+        (f"{skip}a| ok 1\n", (skipped,)),
+        (skip, (skipped, UserEnd(number=1, status=1))),
+        (skip, (UserEnd(number=0, status=3),)),
+    ):
+        judged = judge_user(outcome(*ends), [container("check"), container("check", "b")], console)
+        assert judged.verdict is Verdict.USER_FAIL, (console, ends)
 
 
 def test_a_missing_system_call_explains_a_failure_and_never_a_pass() -> None:

@@ -1,9 +1,9 @@
 """Verdicts of the user tier, never on a guest or a kernel. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bootmatrix.console.transcript import container_lines
-from bootmatrix.judge.completeness import MAX_ERROR, find_cause
+from bootmatrix.judge.completeness import KSELFTEST_SKIP, MAX_ERROR, find_cause
 from bootmatrix.judge.tap import MAX_RESULTS, parse
 from bootmatrix.model import Evidence, Judgement, SubResult, Verdict
 from bootmatrix.model.user_tier import UserContainer, UserEnd, UserOutcome
@@ -26,18 +26,23 @@ def judge_user(outcome: UserOutcome, containers: Sequence[UserContainer], consol
     """Judge a run of the user tier.
 
     A pass needs an account to its end: every container started, onboot containers, checks and onshutdown ended with
-    status 0, services ran until they were stopped, and no TAP result failed.
+    status 0, services ran until they were stopped, and no TAP result failed. A container that skips all of its tests,
+    as a kselftest does, skips the cell; what was not started then follows from that.
     """
     if outcome.fault:
         reason = f"the user tier could not run it: {outcome.fault}"
         return Judgement(verdict=Verdict.INFRA_ERROR, reason=reason, advice=ADVICE)
-    faults = [*_faults(outcome, containers, console)]
     tap, tap_faults = _tap(containers, console)
-    faults += tap_faults
+    skipped = _skipped(outcome, containers, tap)
+    faults = [*_faults(outcome, containers, console, skipped), *tap_faults]
     faults += [f"{result.name}: {result.detail or 'failed'}" for result in tap if result.verdict is Verdict.FAIL]
-    results = (*_results(outcome, containers), *tap)
+    results = (*_results(outcome, containers, skipped), *tap)
     kernel = f"on the host's Linux {outcome.kernel_release}"
     means = f"user-mode emulation by {outcome.emulator}" if outcome.emulator else "the host's own processor"
+    if not faults and skipped:
+        number, detail = next(iter(skipped.items()))
+        reason = f"{containers[number].role} {containers[number].name} skipped all of its tests{detail}"
+        return Judgement(verdict=Verdict.SKIP, reason=reason, subresults=results, advice=ADVICE, is_weak=True)
     if not faults:
         count = "1 container" if len(containers) == 1 else f"{len(containers)} containers"
         reason = f"{count} as expected by {means}, {kernel}: no verdict on a kernel"
@@ -56,16 +61,33 @@ def unsupported(reason: str) -> Judgement:
     return Judgement(verdict=Verdict.USER_UNSUPPORTED, reason=reason, advice=ADVICE, is_weak=True)
 
 
-def _faults(outcome: UserOutcome, containers: Sequence[UserContainer], console: str) -> Iterator[str]:
+def _skipped(outcome: UserOutcome, containers: Sequence[UserContainer], results: Sequence[SubResult]) -> dict[int, str]:
+    """Return containers that skipped all of their tests, with the reason, as completeness.py has it for guests."""
+    names = [container.name for container in containers]
+    found: dict[int, str] = {}
+    for end in outcome.ends:
+        container = containers[end.number]
+        mine = [result for result in results if result.name.startswith(f"{container.name}: ")]
+        is_skip = str(end.status) == KSELFTEST_SKIP and all(result.verdict is Verdict.SKIP for result in mine)
+        if mine and is_skip and container.role != "service" and names.count(container.name) == 1:
+            found[end.number] = f": {mine[0].detail}" if mine[0].detail else ""
+    return found
+
+
+def _faults(
+    outcome: UserOutcome, containers: Sequence[UserContainer], console: str, skipped: Mapping[int, str]
+) -> Iterator[str]:
     if outcome.is_late:
         yield "it did not end in time"
     ends = {end.number: end for end in outcome.ends}
     for number, container in enumerate(containers):
+        if number in skipped:
+            continue
         if number in outcome.started and (fault := _fault(container, ends.get(number))):
             words, _ = find_cause(container.name, console.encode("utf-8", "replace"), ())
             yield f"{container.role} {container.name} {fault}{f': {words[:MAX_ERROR]}' if words else ''}"
     for number, container in enumerate(containers):
-        if number not in outcome.started:
+        if number not in outcome.started and not skipped:
             yield f"{container.role} {container.name} was not started"
     if not outcome.finished:
         yield "the account of the run has no end"
@@ -92,11 +114,13 @@ def _fault(container: UserContainer, end: UserEnd | None) -> str:
     return f"exited with status {end.status}{late}"
 
 
-def _results(outcome: UserOutcome, containers: Sequence[UserContainer]) -> Iterator[SubResult]:
+def _results(
+    outcome: UserOutcome, containers: Sequence[UserContainer], skipped: Mapping[int, str]
+) -> Iterator[SubResult]:
     ends = {end.number: end for end in outcome.ends}
     for number, container in enumerate(containers):
         detail = _fault(container, ends.get(number))
-        verdict = Verdict.USER_FAIL if detail else Verdict.USER_PASS
+        verdict = Verdict.SKIP if number in skipped else Verdict.USER_FAIL if detail else Verdict.USER_PASS
         yield SubResult(name=f"{container.role} {container.name}", verdict=verdict, detail=detail)
 
 

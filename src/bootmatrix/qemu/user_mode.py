@@ -30,6 +30,12 @@ TREE_MIB = 2048
 LOG_FOLDER = "/dev/.emulator"
 """Folder of a container where the emulator lists what it lacks."""
 BASE = "/tmp"  # noqa: S108  (a tmpfs in a namespace of its own)
+ELF = b"\x7fELF"
+MARK_AT = 9
+"""Place of a mark in e_ident's padding (elf(5)), which programs have as zeros, of the tools that are not refused."""
+MARK = "\\001"
+TOOLS = "awk bwrap cat find fold head mkdir mount sed sleep sort timeout"
+"""What the script runs on this host after the registration."""
 NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 MIN_KERNEL = (6, 7)
 """The first kernel with a binfmt_misc for each user namespace (its release notes)."""
@@ -43,13 +49,21 @@ class Emulator:
     header: bytes
 
     @property
-    def rule(self) -> str:
-        """The kernel's rule (admin-guide/binfmt-misc.rst). F: opened now; P: argv[0]."""
+    def rules(self) -> tuple[str, str]:
+        """The kernel's rules (admin-guide/binfmt-misc.rst). F: opened now; P: argv[0].
+
+        The newest is tried first: programs of the emulated architecture. All other ones lead to an empty file, which
+        nothing can run: a processor of that architecture does not run them either.
+        """
+        foreign = ELF[:4] + bytes(ELF_BYTES - 4)
+        mask = b"\xff" * 4 + bytes(MARK_AT - 4) + b"\xff" * (16 - MARK_AT) + bytes(4)
+        refusal = f":foreign:M::{_escaped(foreign)}:{_escaped(mask)}:{BASE}/bin/foreign:F"
         little = self.header[5] == 1
         kind = b"\x02\x00" if little else b"\x00\x02"
         kind_mask = b"\xfe\xff" if little else b"\xff\xfe"  # EXEC and DYN differ in the last bit
         magic = self.header[:7] + bytes(9) + kind + self.header[18:20]
-        return f":bootmatrix:M::{_escaped(magic)}:{_escaped(MASK + kind_mask + bytes([255, 255]))}:{self.program}:PF"
+        rule = f":bootmatrix:M::{_escaped(magic)}:{_escaped(MASK + kind_mask + bytes([255, 255]))}:{BASE}/emulator:PF"
+        return refusal, rule
 
 
 def _escaped(data: bytes) -> str:
@@ -114,9 +128,9 @@ def script(containers: Sequence[UserContainer], emulator: Emulator | None, volum
     It reads the guest's tree as a tar archive on stdin. Its stdout is the console; its account is on stderr: `start N`,
     `end N STATUS`, `stopping`, `lacks N CALL`, `broken WORDS`, `done`.
     """
-    lines = [packaged("qemu/user_mode.sh", size_mib=TREE_MIB)]
+    lines = [packaged("qemu/user_mode.sh", size_mib=TREE_MIB, tools=TOOLS, mark=MARK, mark_at=MARK_AT)]
     if emulator:
-        lines.append(REGISTER.format(rule=shlex.quote(emulator.rule)))
+        lines.append(shlex.join(("emulate", str(emulator.program), *emulator.rules)))
     lines += [f"volume {shlex.quote(name)}" for name in volumes]
     for number, container in enumerate(containers):
         command = shlex.join(_command(number, container, emulator, cpu))
@@ -125,8 +139,6 @@ def script(containers: Sequence[UserContainer], emulator: Emulator | None, volum
     return "\n".join(lines)
 
 
-REGISTER = """mount -t binfmt_misc binfmt_misc binfmt && printf %s {rule} >binfmt/register ||
-	broken cannot register the emulator with the kernel"""
 SETTLE_S = 2
 
 
