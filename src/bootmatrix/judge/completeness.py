@@ -138,6 +138,7 @@ def _advice(status: str) -> str:
         KSELFTEST_SKIP: "If it is a kselftest that skips: it counts as a skip if it prints '1..0 # SKIP REASON'.",
         "126": "Its command cannot be executed: check its mode and its architecture.",
         "127": "Its command is not in the image, or the kernel cannot run it: a script needs CONFIG_BINFMT_SCRIPT.",
+        "132": "It executed what this CPU does not know (SIGILL): it is built for a newer CPU, or is damaged.",
         "137": "It was killed (SIGKILL): by the kernel when memory ran out, or by init.",
         "139": "It crashed (SIGSEGV).",
     }.get(status, "")
