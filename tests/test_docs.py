@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from bootmatrix.cli.main import COMMANDS, parser
+from bootmatrix.load.data_paths import CHECKOUT
+from bootmatrix.load.profile import load_profiles
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,6 +71,19 @@ def test_the_documented_guests_that_are_not_ours_are_read(tmp_path: Path) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert "mine.guest/ppc64le/own" in done.stdout
     assert "login/ppc64le/7.2-64k  (expected not to pass: jemalloc on 64K pages)" in done.stdout
+
+
+def test_the_kernels_in_the_documented_commands_are_there() -> None:
+    """Also those of the archive that an architecture does not have: 64k pages of one, 16k of another."""
+    profiles = load_profiles([CHECKOUT / "arch"])
+    named = [
+        (arch, kernel)
+        for page in PAGES
+        for arch, kernel in re.findall(r"--arch (\w+) --kernel ([\w.-]+)(?![\w,.-])", page.read_text(encoding="utf-8"))
+    ]
+    assert ("ppc64le", "7.2-64k") in named
+    known = [one for one in named if one[0] in profiles and not one[1].isupper()]
+    assert [one for one in known if re.fullmatch(r"\d.*", one[1]) and one[1] not in profiles[one[0]].kernels] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)

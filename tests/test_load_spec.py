@@ -112,6 +112,7 @@ SERVICE = "services:\n  - name: a\n    image: b\n"
     ("text", "message"),
     [
         ("sevices: []\n", "s.yml:1: unknown key 'sevices'. Did you mean 'services'?"),
+        ("arch: [x]\nspecs: [a]\n", "s.yml:2: 'specs' is of a matrix, whose file is to be named s.matrix.yml"),
         ("xyz: 1\n", "s.yml:1: unknown key 'xyz'. Known: files, init, kernel, onboot, onshutdown, services, volumes"),
         ("init: []\nname: x\n", "s.yml:2: unknown key 'name'."),
         (SERVICE + "    cosnole: x\n", "s.yml:4: unknown key 'cosnole'."),

@@ -128,6 +128,9 @@ def load_one(path: Path) -> tuple[Spec, Document]:
     document = read_document(path)
     if path.name.endswith(GUEST_SUFFIXES):
         return _prebuilt_spec(document, path), document
+    if "specs" in document.data:
+        words = f"'specs' is of a matrix, whose file is to be named {path.stem}.matrix.yml"
+        raise FileError([Fault(str(path), document.line(("specs",)), words)])
     notes = tuple(_take_unused(document))
     spec = validate(document, Spec, name=spec_name(path), path=str(path), notes=notes, own=None, asked_by={})
     _check(document, spec)
