@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bootmatrix.cli.main import main
+from bootmatrix.cli.main import main, parser
 from bootmatrix.model import Diagnostic, Evidence, KernelFault, KernelPart, Record, Run, SubResult, Verdict
+from bootmatrix.model.guest_size import GuestSize
 from bootmatrix.model.record import ResultFile
 from bootmatrix.report.cell_parts import command_line, facts
 from bootmatrix.report.cell_view import CellContext, CellView, advice_of
 from bootmatrix.report.console_view import MAX_LINE_BYTES, Extent, view_console
 from bootmatrix.report.headline import date_words
 from bootmatrix.report.junit import render_junit
-from bootmatrix.report.order import kernels_of
+from bootmatrix.report.order import headline, kernels_of
 from bootmatrix.report.sanitize import TABLE, one_line, sanitize
 from bootmatrix.report.text import summary
 from bootmatrix.report.units import duration, size
@@ -466,3 +468,33 @@ def test_the_command_of_a_custom_kernel_finds_its_file(monkeypatch: pytest.Monke
     assert advice_of(custom).startswith("'env 'BOOTMATRIX_KERNELS=/my files/kernels.yml' bootmatrix run specs/influxdb")
     monkeypatch.delenv("BOOTMATRIX_KERNELS")
     assert advice_of(custom) == advice_of(record)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([Verdict.INFRA_ERROR, Verdict.BUILD_ERROR], "2 of 2 cells could not be tested"),
+        ([Verdict.PASS, Verdict.INFRA_ERROR, Verdict.SKIP], "1 of 2 cells could not be tested"),
+        ([Verdict.INFRA_ERROR, Verdict.FAIL], "2 of 2 cells not as expected"),
+        ([Verdict.USER_UNSUPPORTED], "The only cell could not be tested"),
+        ([Verdict.FAIL], "The only cell is not as expected"),
+        ([Verdict.PASS], "1 cell as expected"),
+    ],
+)
+def test_the_total_tells_what_was_not_tested_from_what_failed(verdicts: list[Verdict], expected: str) -> None:
+    records = [make_record(make_cell("aarch64", str(number)), verdict) for number, verdict in enumerate(verdicts)]
+    assert headline(records) == expected
+
+
+def test_the_command_has_what_the_matrix_changed() -> None:
+    size = GuestSize(memory_mib=2048, cpus=2, disk_mib=4096)
+    changes = {"append": "quiet x=1", "limit_s": 90.0, "network": "outbound", "roots": "ram"}
+    cell = make_cell("aarch64").model_copy(update={"size": size, **changes})
+    advised = make_record(cell, Verdict.FAIL, advice="'bootmatrix run --shell' opens a shell.")
+    command = advice_of(advised).partition(" --shell")[0].strip("'")
+    expected = "--memory=2048M --cpus=2 --disk=4096M '--append=quiet x=1' --timeout=90s --network=outbound --roots=ram"
+    assert command == f"bootmatrix run specs/influxdb.yml --arch aarch64 --kernel 6.1 {expected}"
+    parsed = parser("run").parse_args(shlex.split(command)[1:])
+    assert (parsed.memory, parsed.disk, parsed.timeout, parsed.append) == ("2048M", "4096M", "90s", ["quiet x=1"])
+    grows = cell.model_copy(update={"size": GuestSize(grows=True)})
+    assert "--memory=auto " in advice_of(advised.model_copy(update={"cell": grows}))

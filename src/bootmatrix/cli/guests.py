@@ -24,10 +24,15 @@ def list_guests(_args: argparse.Namespace) -> int:
 
 
 def _line(guest: KeptGuest) -> str:
+    from bootmatrix.report.sanitize import one_line  # not light, and 'exec' imports this module
+    from bootmatrix.report.units import duration
+
     info = guest.info
     age_s = max(0.0, time.time() - float(info["started"]))
-    words = (info["name"], info["arch"], info["kernel"], *(f"{key}={text}" for key, text in info["selection"].items()))
-    return f"{guest.id}  {' '.join(map(str, words))}  up {age_s:.0f} s, kept {info['keep_s']:.0f} s after its last use"
+    kernel = one_line(str(info.get("release") or info["kernel"]))
+    words = (info["name"], info["arch"], kernel, *(f"{key}={text}" for key, text in info["selection"].items()))
+    kept = duration(float(info["keep_s"]))
+    return f"{guest.id}  {' '.join(map(str, words))}  up {duration(age_s)}, kept {kept} after its last use"
 
 
 def stop_guests(args: argparse.Namespace) -> int:

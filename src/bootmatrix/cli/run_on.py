@@ -29,7 +29,7 @@ BOOT_S = 240
 """Seconds that a cloud takes to give a machine and to show its console, beside the limits of the spec."""
 QEMU_ONLY = (
     *("shell", "gdb", "expect", "forbid", "stays", "dump", "git_bisect", "build", "match", "qemu_args"),
-    *("memory", "cpus", "disk", "append", "fail_on_warning"),
+    *("memory", "cpus", "disk", "append", "network", "fail_on_warning"),
 )
 """Options that need a guest in QEMU."""
 

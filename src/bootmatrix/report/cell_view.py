@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bootmatrix.history.values import NO_PAST, CellChange, CellHistory, Past
-from bootmatrix.model import Evidence, Record, SubResult, Verdict
+from bootmatrix.model import Cell, Evidence, Record, SubResult, Verdict
+from bootmatrix.model.guest_size import AUTO
 from bootmatrix.report.cell_parts import (
     FEW_SUBRESULTS,
     Input,
@@ -285,10 +286,23 @@ class CellView:
 def run_command(record: Record) -> tuple[str, ...]:
     """Return the command that boots the cell again."""
     cell = record.cell
-    more = (f"--qemu-args={shlex.join(cell.qemu_args)}",) if cell.qemu_args else ()
+    more = tuple(f"--{name}={text}" for name, text in _changes(cell) if text)
     file = os.environ.get(KERNELS) if record.kernel and record.kernel.parts else None
     own = ("env", f"{KERNELS}={file}") if file else ()
     return (*own, "bootmatrix", "run", cell.spec, "--arch", cell.target, "--kernel", cell.kernel, *more)
+
+
+def _changes(cell: Cell) -> Iterable[tuple[str, str]]:
+    """Yield the options by which a matrix changes what the spec says."""
+    size = cell.size
+    yield "memory", AUTO if size.grows else f"{size.memory_mib}M" if size.memory_mib else ""
+    yield "cpus", f"{size.cpus or ''}"
+    yield "disk", f"{size.disk_mib}M" if size.disk_mib else ""
+    yield "append", cell.append
+    yield "timeout", f"{cell.limit_s:g}s" if cell.limit_s else ""
+    yield "network", cell.network or ""
+    yield "roots", cell.roots if cell.roots != "auto" else ""
+    yield "qemu-args", shlex.join(cell.qemu_args)
 
 
 def advice_of(record: Record) -> str:

@@ -50,13 +50,19 @@ def cell_time(record: Record) -> float:
 
 
 def headline(records: Iterable[Record], *remarks: str) -> str:
-    """Summarise the cells: `3 of 12 cells not as expected, interrupted`."""
+    """Summarise the cells: `3 of 12 cells not as expected, interrupted`.
+
+    Cells whose faults are all ours or the host's are told as not tested: no guest showed anything.
+    """
     tried = [record for record in records if record.verdict is not Verdict.SKIP]
-    wrong = sum(not record.expected for record in tried)
+    wrong = [record for record in tried if not record.expected]
+    share = "The only cell" if len(tried) == 1 else f"{len(wrong)} of {len(tried)} cells"
     if not tried:
         words = "No cell was tested"
+    elif wrong and not any(record.verdict.is_tested for record in wrong):
+        words = f"{share} could not be tested"
     elif wrong:
-        words = f"{wrong} of {len(tried)} cells not as expected"
+        words = f"{share} is not as expected" if len(tried) == 1 else f"{share} not as expected"
     else:
         words = "1 cell as expected" if len(tried) == 1 else f"All {len(tried)} cells as expected"
     return ", ".join([words, *filter(None, remarks)])

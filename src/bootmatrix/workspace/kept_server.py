@@ -215,7 +215,9 @@ class KeptServer:
 
         `on_ready` is called when others can find it.
         """
+        release = self._guest.facts.partition(" ")[0]
         info = {**vars(self._settings), "version": __version__, "pid": os.getpid(), "started": time.time()}
+        info["release"] = release
         (self._folder / INFO).write_text(json.dumps(info), encoding="utf-8")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
             with socket_folder(self._folder) as place:

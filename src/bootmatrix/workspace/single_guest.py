@@ -137,6 +137,8 @@ def find_guest(  # noqa: PLR0913  (each is an option of its own)
 
 def _changed(machine: Machine, bootable: Bootable, selection: Selection) -> SingleGuest:
     """Apply a selection's size, arguments and time limit to a guest without a spec."""
+    if selection.network is not None:
+        raise InputError("--network is for a spec", "--qemu-args adds a card to a guest that is built already.")
     size, timeouts = requested_size(selection), Timeouts()
     if fault := machine.size_fault(size):
         raise InputError(fault)

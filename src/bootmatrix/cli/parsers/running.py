@@ -66,7 +66,7 @@ def _run(parser: ArgumentParser) -> None:
         nargs=1,
     )
     add_single(parser)
-    add_shared(parser, *SIZE, *SOURCES, "--qemu-args", "--roots", "--fail-on-warning")
+    add_shared(parser, *SIZE, *SOURCES, "--qemu-args", "--roots", "--network", "--fail-on-warning")
     option(parser, "--expect TEXT", "for a guest with another init: the console text that proves a pass")
     option(parser, "--forbid TEXT", "console text that fails the guest", **REPEATED)
     option(parser, "--stays", "the guest does not shut down: stop it after TEXT")
