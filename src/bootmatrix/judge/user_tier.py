@@ -62,7 +62,10 @@ def unsupported(reason: str) -> Judgement:
 
 
 def _skipped(outcome: UserOutcome, containers: Sequence[UserContainer], results: Sequence[SubResult]) -> dict[int, str]:
-    """Return containers that skipped all of their tests, with the reason, as completeness.py has it for guests."""
+    """Return the containers that skipped all of their tests, with the reason.
+
+    It is as completeness.py has it for guests.
+    """
     names = [container.name for container in containers]
     found: dict[int, str] = {}
     for end in outcome.ends:

@@ -35,7 +35,7 @@ MARK_AT = 9
 """Place of a mark in e_ident's padding (elf(5)), which programs have as zeros, of the tools that are not refused."""
 MARK = "\\001"
 TOOLS = "awk bwrap cat find fold head mkdir mount sed sleep sort timeout"
-"""What the script runs on this host after the registration."""
+"""Programs of this host that the script runs after the registration."""
 NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 MIN_KERNEL = (6, 7)
 """The first kernel with a binfmt_misc for each user namespace (its release notes)."""
