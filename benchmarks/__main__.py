@@ -23,6 +23,7 @@ from benchmarks.catalogues import catalogues
 from benchmarks.ci_job import ci_job
 from benchmarks.forked import forked, matrices, memory
 from benchmarks.fragments import fragments
+from benchmarks.go_test import go_test
 from benchmarks.large import render_in_a_process, write_large
 from benchmarks.own_kernel import ARCHIVE
 from benchmarks.pages import open_and_filter
@@ -320,6 +321,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Result]]] = {
     "merge": merge,
     "ci": ci_job,
     "tries": tries,
+    "go-test": go_test,
     "hosts-rate": many_machines.rate,
     "hosts-speedup": many_machines.speedup,
     "hosts-memory": many_machines.memory,
