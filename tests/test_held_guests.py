@@ -91,10 +91,11 @@ def test_the_first_guest_that_fails_is_held(tmp_path: Path, spec: Path) -> None:
         line = line_with(process, "has failed in fails")
         command = re.search(r"bootmatrix (shell --guest (\w+))'", line)
         assert command, line
-        inside = ("exec", "--guest", command[2], "--no-tree")
+        inside = ("exec", "--guest", command[2])
         assert tool.run(*inside, "--", "/bin/busybox", "cat", "/tmp/seen") == (0, "seen\n")
         assert tool.run(*inside, "--at", "web", "--", "/bin/busybox", "cat", "/tmp/index.html") == (0, "hello\n")
-        assert "fails x86_64 6.1" in tool.run("guests")[1]
+        assert tool.run(*inside, "--", "/bin/busybox", "ls", str(tmp_path))[0] == 1, "it stays as it is"
+        assert "fails x86_64 6.1.0-" in tool.run("guests")[1], "the kernel's release"
         assert tool.run("guests", "stop", command[2])[0] == 0
         rest, _ = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 1, rest

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.progress import LineObserver
 from bootmatrix.store import Store, default_cache
+from bootmatrix.workspace.kept_answer import Answer, read_reply
 from kills import adopting
 
 pytestmark = pytest.mark.boots
@@ -85,6 +87,20 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     assert made.left() == []
 
 
+def test_what_takes_time_is_told_until_the_guest_is_ready() -> None:
+    reading, writing = os.pipe()
+    answer, told = Answer(writing), list[str]()
+    observer = LineObserver(answer.note)
+    for done in (0, 5, 5):
+        observer.download("linux 6.1", done, 5)
+    observer.note("prepares\nit")
+    answer.send("a fault\n  its hint")
+    answer.note("too late")
+    with os.fdopen(reading, "rb") as pipe:
+        assert read_reply(pipe, told.append) == b"a fault\n  its hint"
+    assert told == ["downloading linux 6.1", "prepares it"]
+
+
 def until(is_so: Callable[[], bool], limit_s: float = 60) -> bool:
     end_s = time.monotonic() + limit_s
     while not is_so():
@@ -117,6 +133,15 @@ def test_the_first_interrupt_is_the_commands(host: Host) -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=LIMIT_S)[0] == "so\n"
     assert process.returncode == 9
+
+
+def test_variables_of_here_are_passed_by_name(host: Host) -> None:
+    host.env |= {"PASSED_A": "a b", "PASSED_B": "=", "OTHER": "x"}
+    text = 'echo "$PASSED_A|$PASSED_B|$SET|${OTHER-}|${NONE-none}|${HOST-none}"'
+    wanted = ("--env", "PASSED_*", "--env", "SET=", "--env", "NONE")
+    assert host.sh(text, *wanted)[1] == "a b|=|||none|none\n"
+    status, _, errors = host.sh(text, "--env", "=x")
+    assert (status, "must be NAME=VALUE, or NAME" in errors) == (2, True), errors
 
 
 def test_input_without_end(host: Host) -> None:

@@ -1,5 +1,6 @@
 """Progress of a run, as reported to an observer."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from bootmatrix.model import Cell, Record
@@ -35,3 +36,21 @@ class NullObserver:
 
     def note(self, text: str) -> None:
         """Ignore."""
+
+
+class LineObserver(NullObserver):
+    """Tells each download's begin and each note, as a line."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._begun: set[str] = set()
+
+    def download(self, label: str, done_bytes: int, total_bytes: int) -> None:  # noqa: ARG002
+        """Tell its begin."""
+        if label not in self._begun:
+            self._begun.add(label)
+            self._tell(f"downloading {label}")
+
+    def note(self, text: str) -> None:
+        """Tell it."""
+        self._tell(text)

@@ -8,6 +8,7 @@ import termios
 import tty
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from socket import socket
 from typing import Any
 
@@ -48,7 +49,10 @@ def run_words(args: argparse.Namespace, words: list[str]) -> int:
 
 def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
     if args.guest:
-        return _run_in(kept_client.connect_to(find_one(args.guest)), job)
+        guest = find_one(args.guest)
+        if kept_client.is_held(guest):  # it stays as it is at its failure
+            job |= {"tree": False, "cwd": args.cwd or "/"}
+        return _run_in(kept_client.connect_to(guest), job)
     settings = _settings(args)
     folder = kept_client.guests_folder() / kept_client.key_of(settings)
     end = kept_client.connect(folder)
@@ -81,7 +85,7 @@ def _start(args: argparse.Namespace, name: str, settings: Mapping[str, Any]) -> 
 
     keep_s = duration_s(args.keep_alive, "--keep-alive")
     complain("bootmatrix: starting a guest to be kept")
-    return kept_server.start(kept_server.KeptSettings(name, keep_s=keep_s, **settings))
+    return kept_server.start(kept_server.KeptSettings(name, keep_s=keep_s, **settings), _say)
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -107,7 +111,7 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     if user is None:
         raise InputError(f"--user {args.user!r} must be UID or UID:GID")
     folder, has_tree = os.getcwd(), args.tree  # noqa: PTH109
-    env = dict(_variable(text) for text in args.env)
+    env = dict(pair for text in args.env for pair in _variables(text))
     job: dict[str, Any] = {
         "words": words,
         "folder": folder,
@@ -126,11 +130,18 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     return {**job, "env": env}
 
 
-def _variable(text: str) -> tuple[str, str]:
+def _variables(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what --env sets: `NAME=VALUE`, or what is set here: `CARGO_*`.
+
+    Raises InputError if it is neither.
+    """
     name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise InputError(f"--env {text!r} must be NAME=VALUE")
-    return name, value
+    if not name:
+        raise InputError(f"--env {text!r} must be NAME=VALUE, or NAME for its value here")
+    if equals:
+        yield name, value
+        return
+    yield from ((known, os.environ[known]) for known in sorted(os.environ) if fnmatchcase(known, name))
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError, innermost
 from bootmatrix.guest.attach import CommandStreams, Control
 from bootmatrix.guest.requests import TerminalSize
+from bootmatrix.progress import LineObserver
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
 from bootmatrix.workspace.guest import Guest
 from bootmatrix.workspace.selection import Selection
@@ -44,8 +46,9 @@ async def _run(
             tasks.start_soon(commands.watch, tasks.cancel_scope)
             workspace = options.workspace(argparse.Namespace(**{**vars(args), "image": ()}))
             selection = Selection(**settings["selection"])
+            observer = LineObserver(lambda text: complain(f"bootmatrix: {one_line(text)}"))
             async with workspace.guest(
-                settings["name"], arch=args.arch, kernel=args.kernel, selection=selection
+                settings["name"], arch=args.arch, kernel=args.kernel, selection=selection, observer=observer
             ) as guest:
                 with ExitStack() as stack:
                     result = await _run_job(

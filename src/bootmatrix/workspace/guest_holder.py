@@ -11,7 +11,7 @@ from bootmatrix.report.units import duration
 from bootmatrix.store.locks import lock_unused_folder
 from bootmatrix.workspace.guest import Guest
 from bootmatrix.workspace.guest_session import GuestSession
-from bootmatrix.workspace.kept_client import guests_folder
+from bootmatrix.workspace.kept_client import HELD, guests_folder
 from bootmatrix.workspace.kept_server import KeptServer, KeptSettings
 
 DEFAULT_KEEP_S = 600.0
@@ -55,7 +55,7 @@ class GuestHolder:
 
 def _settings(held: HeldGuest, name: str, keep_s: float) -> KeptSettings:
     arch = held.cell.id.removeprefix(f"{held.cell.spec_name}/").removesuffix(f"/{held.cell.kernel}")
-    return KeptSettings(name, held.cell.spec_name, arch, held.cell.kernel, keep_s, {}, {"failed": held.container})
+    return KeptSettings(name, held.cell.spec_name, arch, held.cell.kernel, keep_s, {}, {HELD: held.container})
 
 
 def _guest_of(held: HeldGuest) -> Guest:

@@ -28,6 +28,8 @@ SOCKET, NEW_SOCKET, INFO = "socket", "socket.new", "guest.json"
 LENGTH = struct.Struct(">I")
 MAX_MESSAGE_BYTES = 4 << 20
 STOP_S = 15.0
+HELD = "failed"
+"""Key in the selection of a guest that has failed and is held; its value is the container."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class KeptGuest:
     def id(self) -> str:
         """Its name for the user."""
         return self.folder.name
+
+
+def is_held(guest: KeptGuest) -> bool:
+    """Return whether a kept guest is one that has failed."""
+    return HELD in guest.info["selection"]
 
 
 def key_of(settings: Mapping[str, Any]) -> str:

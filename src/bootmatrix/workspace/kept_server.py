@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -24,9 +23,11 @@ from bootmatrix import __version__
 from bootmatrix.errors import BootmatrixError, HostError
 from bootmatrix.guest.attach import CommandStreams, Control
 from bootmatrix.guest.requests import TerminalSize
+from bootmatrix.progress import LineObserver
 from bootmatrix.store.locks import lock_unused_folder
 from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
 from bootmatrix.workspace.guest import Guest
+from bootmatrix.workspace.kept_answer import Answer, read_reply
 from bootmatrix.workspace.kept_client import (
     INFO,
     LENGTH,
@@ -61,10 +62,10 @@ class KeptSettings:
     modules: Sequence[str] = ()
 
 
-def start(settings: KeptSettings) -> Path:
+def start(settings: KeptSettings, tell: Callable[[str], None] = lambda _text: None) -> Path:
     """Start a kept guest's process; return its folder when ready.
 
-    Several processes may do so at once: one of them starts it.
+    Several processes may do so at once: one of them starts it. `tell` gets lines on what takes time.
 
     Raises BootmatrixError if it cannot be booted.
     """
@@ -87,7 +88,7 @@ def start(settings: KeptSettings) -> Path:
         with process.stdin as pipe, suppress(BrokenPipeError):
             pipe.write(json.dumps(fields).encode())
         try:
-            reply = answer.read(MAX_MESSAGE_BYTES)
+            reply = read_reply(answer, tell)
         except BaseException:  # interrupted while it boots
             _end(process)
             raise
@@ -110,35 +111,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-class _Answer:
-    """The pipe by which the process that started this one waits for its guest."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def send(self, text: str) -> None:
-        """Say that the guest is ready, or the fault. Only the first answer counts."""
-        if self._descriptor < 0:
-            return
-        with suppress(OSError):
-            os.write(self._descriptor, text.encode("utf-8", "replace"))
-        with suppress(OSError):
-            os.close(self._descriptor)
-        self._descriptor = -1
-
-    def is_abandoned(self) -> bool:
-        """Return whether nobody waits for the answer any more."""
-        if self._descriptor < 0:
-            return False
-        poll = select.poll()
-        poll.register(self._descriptor, 0)
-        return bool(poll.poll(0))
-
-
 def main() -> None:
     """The process: settings are read from the standard input."""
     fields = json.loads(sys.stdin.buffer.read(MAX_MESSAGE_BYTES))
-    answer = _Answer(int(fields.pop("answer")))
+    answer = Answer(int(fields.pop("answer")))
     settings = KeptSettings(**fields)
     folder = guests_folder() / settings.id
     while lock_unused_folder(folder) is None:  # another process starts it, or has it, or removes it
@@ -163,7 +139,7 @@ def _described(error: BaseException) -> str:
     return str(error) if isinstance(error, BootmatrixError) else f"{type(error).__name__}: {error}"
 
 
-async def _serve(settings: KeptSettings, folder: Path, answer: _Answer) -> None:
+async def _serve(settings: KeptSettings, folder: Path, answer: Answer) -> None:
     """Boot and serve until its end, a signal, or its starter's early end."""
     selection = Selection(**{name: _frozen(value) for name, value in settings.selection.items()})
     workspace = Workspace(**{name: _workspace_value(name, value) for name, value in settings.workspace.items()})
@@ -177,6 +153,7 @@ async def _serve(settings: KeptSettings, folder: Path, answer: _Answer) -> None:
                 kernel=settings.kernel,
                 selection=selection,
                 modules=settings.modules,
+                observer=LineObserver(answer.note),
             ) as guest:
                 await KeptServer(settings, folder, guest).run(lambda: answer.send("ready"))
             tasks.cancel_scope.cancel()
@@ -187,7 +164,7 @@ async def _end_by_signal(signals: AsyncIterator[signal.Signals], scope: anyio.Ca
         scope.cancel()
 
 
-async def _end_with_starter(answer: _Answer, scope: anyio.CancelScope) -> None:
+async def _end_with_starter(answer: Answer, scope: anyio.CancelScope) -> None:
     while not answer.is_abandoned():
         await anyio.sleep(POLL_S)
     scope.cancel()

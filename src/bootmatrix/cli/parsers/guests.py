@@ -10,6 +10,7 @@ Run a command in a guest of another architecture or kernel. The current folder a
 Its streams and its exit status are those of the command here: 125 for errors of bootmatrix, 126 and 127 for a command
 that cannot be run, 128 and the number for a signal.
 """
+ENV_HELP = "set an environment variable, or pass those of here with this name, such as 'CARGO_*'; may be repeated"
 
 
 def add_guest(parser: ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def add_keep(parser: ArgumentParser) -> None:
 def _exec(parser: ArgumentParser) -> None:
     add_guest(parser)
     add_keep(parser)
-    option(parser, "--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED)
+    option(parser, "--env NAME[=VALUE]", ENV_HELP, **REPEATED)
     option(parser, "--cwd FOLDER", "working folder in the guest (default: the same path as here)")
     option(parser, "--user UID[:GID]", "user and group in the guest (default: 0)", default="0")
     option(parser, "--get PATH", "copy a file or folder back", **REPEATED)
@@ -48,7 +49,7 @@ def _exec(parser: ArgumentParser) -> None:
 def _shell(parser: ArgumentParser) -> None:
     add_guest(parser)
     add_keep(parser)
-    option(parser, "--env NAME=VALUE", "set an environment variable; may be repeated", **REPEATED)
+    option(parser, "--env NAME[=VALUE]", ENV_HELP, **REPEATED)
     option(parser, "--tree", "copy the current folder into the guest")
     option(parser, "--privileged", "give the shell all capabilities")
     parser.set_defaults(user="0", cwd=None, get=[])
