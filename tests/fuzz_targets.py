@@ -27,7 +27,7 @@ from bootmatrix.assembly.initrd.runtime_config import merged_settings, runtime_c
 from bootmatrix.assembly.tree import Tree
 from bootmatrix.boot.protocol import Conversation, sign
 from bootmatrix.cell.rejudge import rejudge
-from bootmatrix.console.log import PANIC, ConsoleLog, PanicWatch
+from bootmatrix.console.log import KEPT_LINE_BYTES, KEPT_LINES_BYTES, PANIC, ConsoleLog, PanicWatch
 from bootmatrix.errors import BuildError, InputError, NetworkError
 from bootmatrix.judge import judge
 from bootmatrix.judge.tap import parse as parse_tap
@@ -330,7 +330,8 @@ def read_console(data: bytes) -> None:
     kept = keep(data, 5)
     expect(NONCE.encode() not in kept, "the secret is blotted out")
     expect(len(data) > 2 * KEPT or len(kept) == len(data), "nothing is lost of a short console")
-    expect(len(kept) <= 2 * KEPT + 100, "no more is kept than there is room for")
+    room = 2 * KEPT + KEPT_LINES_BYTES + 2 * KEPT_LINE_BYTES
+    expect(len(kept) <= min(room, len(data)) + 100, "no more is kept than there is room for, with the kernel's faults")
     judgement = judge(make_outcome(), make_machine(), make_bootable(), data)
     expect(judgement.verdict in {Verdict.PASS, Verdict.FAIL, Verdict.PANIC}, "a verdict on the guest")
     text = sanitize(data.decode("utf-8", "surrogateescape"))

@@ -307,3 +307,29 @@ def test_a_skip_hides_no_other_failure() -> None:
     assert "check write exited with status 1" in judgement.reason
     lost = make_messages(tuple(texts), "fail")[:-1]
     assert judge(make_outcome(messages=lost), make_machine(), make_bootable(), b"").verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1..3\nok 1\nok 2\n1..1\nok 1\nok 2\n",
+        "1..3\nok 1 - a\nok 2 - b\nok 1 - c\nok 2 - d\nok 3 - e\n1..2\n",
+        "1..2\nok 1\n1..1\nok 1\nok 2\nok\n",
+    ],
+)
+def test_what_one_program_lacks_is_not_made_up_for_by_another(text: str) -> None:
+    assert parse(text, "t").faults
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1..2\nok 1\nok 2\n1..1\nok 1\n",
+        "t/a.t ..\n1..2\nok 1\nok 2\nok\nt/b.t ..\nok 1\n1..1\nok\n",
+        "1..1\nok 1\n1..0 # SKIP no disk\nok 1\nok 2\n1..2\n",
+        "1..2\nok a\n1..1\nok b\nok c\n",
+        "1..1\n# Bail out! is what the next one provokes\nok 1 - bails out\n",
+    ],
+)
+def test_programs_one_after_the_other_fulfil_their_plans(text: str) -> None:
+    assert parse(text, "t").faults == []

@@ -42,14 +42,16 @@ class TapLevel:
     """Lines of one indentation: the top level, or a result's subtests.
 
     `bare` counts results without number and name: runners such as prove print one after the results of a file.
-    `is_remark` is true if its first line begins with a hash sign.
+    `is_remark` is true if its first line begins with a hash sign. `plans` are all plans of some tests; `runs` are the
+    lengths of results numbered from 1 on, those of one program each, and None if others are between.
     """
 
     indent: int
     is_remark: bool = False
     results: list[SubResult] = field(default_factory=list)
     planned: int | None = None
-    plans: int = 0
+    plans: list[int] = field(default_factory=list)
+    runs: list[int] | None = field(default_factory=list)
     seen: int = 0
     bare: int = 0
     versions: int = 0
@@ -62,6 +64,24 @@ class TapLevel:
         if self.planned is None or (self.is_remark and not self.seen and not self.versions):
             return True
         return self.seen - self.bare <= self.planned <= self.seen
+
+    def count(self, number: int | None) -> None:
+        """Count a result of a number for its program's plan."""
+        if self.runs is not None and number == 1:
+            self.runs.append(1)
+        elif self.runs and number == self.runs[-1] + 1:
+            self.runs[-1] += 1
+        else:
+            self.runs = None
+
+    def shortfall(self) -> tuple[int, int] | None:
+        """Return the first program's plan that its results do not fulfil, and their number.
+
+        Sums would hide it: another program may have too many.
+        """
+        runs = self.runs or []
+        pairs = zip(self.plans, runs, strict=True) if len(self.plans) == len(runs) > 1 else ()
+        return next((pair for pair in pairs if pair[0] != pair[1]), None)
 
 
 @dataclass
@@ -141,7 +161,7 @@ def _take(tap: ParsedTap, line: TapLine) -> None:
         tap.faults.append(f"bailed out: {line.text}")
     else:
         level.planned = (level.planned or 0) + (line.number or 0)
-        level.plans += 1
+        level.plans += [line.number] if line.number else []
         if line.directive:
             verdict, detail = _verdict(line)
             level.results.append(SubResult(name=f"{tap.container}: {ALL_TESTS}", verdict=verdict, detail=detail))
@@ -149,7 +169,7 @@ def _take(tap: ParsedTap, line: TapLine) -> None:
 
 def _opens(tap: ParsedTap, line: TapLine) -> bool:
     """Return whether a line after `# ` quotes a test's output."""
-    return line.kind != "result" or any(level.indent == line.indent for level in tap.levels[1:])
+    return line.kind in {"plan", "version"} or any(level.indent == line.indent for level in tap.levels[1:])
 
 
 def _level(tap: ParsedTap, line: TapLine) -> TapLevel:
@@ -168,7 +188,10 @@ def _take_result(tap: ParsedTap, level: TapLevel, line: TapLine) -> None:
     if verdict is Verdict.FAIL:
         tap.faults.append(f"not ok: {name}")
     level.seen += 1
-    level.bare += line.ok and line.number is None and not line.text
+    is_bare = line.ok and line.number is None and not line.text
+    level.bare += is_bare
+    if not is_bare:
+        level.count(line.number)
     if line.number is not None:
         if line.number in level.numbers and not level.repeated:
             level.repeated.append(line.number)
@@ -205,11 +228,13 @@ def _close(tap: ParsedTap, level: TapLevel, parent: str) -> None:
     name = f"{parent}: " if parent else ""
     if not level.is_fulfilled:
         tap.faults.append(f"{name}expected {level.planned} results, got {level.seen}")
-    elif level.plans == 1 and level.numbers and max(level.numbers) > (level.planned or 0):
+    elif short := level.shortfall():
+        tap.faults.append(f"{name}expected {short[0]} results, got {short[1]}")
+    elif len(level.plans) == 1 and level.numbers and max(level.numbers) > (level.planned or 0):
         tap.faults.append(f"{name}expected {level.planned} results, got number {max(level.numbers)}")
     # Without a plan, "ok" may be prose. Output with a version line must have a plan, except that of subtests with a
     # parent result: KUnit's parameters had no plan up to Linux 6.16.
     if level.planned is None and level.versions and not parent:
         tap.faults.append(f"{name}no plan: results may be missing")
-    if level.repeated and level.plans <= 1 and (level.planned is not None or level.versions):
+    if level.repeated and len(level.plans) <= 1 and (level.planned is not None or level.versions):
         tap.faults.append(f"{name}duplicate result number {level.repeated[0]}")
