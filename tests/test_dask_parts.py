@@ -271,6 +271,26 @@ def test_files_go_through_a_folder_or_an_object_store(tmp_path: Path, url: str) 
     assert asyncio.run(_through(url.format(folder=tmp_path), tmp_path)).read_bytes() == b"a bundle"
 
 
+def test_a_file_that_is_there_is_replaced_whole(tmp_path: Path) -> None:
+    """Another run's worker may read it; and a link there may lead to any file of ours."""
+    source, digest = tmp_path / "source", "a" * 64
+    source.write_bytes(b"new" * 1000)
+    exchange = SharedFolder(str(tmp_path / "exchange"))
+    asyncio.run(exchange.prepare())
+    target = tmp_path / "exchange" / "artefacts" / digest
+    target.write_bytes(b"old")
+    with target.open("rb") as reader:
+        asyncio.run(exchange.publish({digest: source}))
+        assert (reader.read(), target.read_bytes()) == (b"old", b"new" * 1000)
+    own = tmp_path / "own"
+    own.write_bytes(b"mine")
+    target.unlink()
+    target.symlink_to(own)
+    asyncio.run(SharedFolder(str(tmp_path / "exchange")).publish({digest: source}))
+    assert (own.read_bytes(), target.is_symlink(), target.read_bytes()) == (b"mine", False, b"new" * 1000)
+    assert [path.name for path in target.parent.iterdir()] == [digest]
+
+
 class Spoilt(SharedFolder):
     """An exchange that damages what it carries."""
 

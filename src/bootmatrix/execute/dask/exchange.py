@@ -1,5 +1,6 @@
 """Files by a shared folder or object store (fsspec)."""
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,7 +53,7 @@ class SharedFolder:
         own = self._own
         for sha256, path in files.items():
             if sha256 not in self._published and not (own and path.is_relative_to(own)):
-                await self._call("put_file", str(path), f"{self._root}/{ARTEFACTS}/{sha256}")
+                await self._put(path, f"{self._root}/{ARTEFACTS}/{sha256}")
             self._published.add(sha256)
 
     async def get(self, sha256: str, target: Path) -> None:
@@ -63,7 +64,7 @@ class SharedFolder:
         """Move a bundle there."""
         path = f"{self._root}/{BUNDLES}/{bundle.name}"
         if not self._renamed(bundle, path):
-            await self._call("put_file", str(bundle), path)
+            await self._put(bundle, path)
             bundle.unlink()
 
     async def collect(self, instance: str, bundle: str, target: Path) -> None:  # noqa: ARG002  (names are unique)
@@ -82,9 +83,26 @@ class SharedFolder:
         """Remove the folder with all its files."""
         await self._call("rm", self._root, True)
 
+    async def _put(self, source: Path, target: str) -> None:
+        """Copy a file there whole or not at all; a link is replaced, not followed.
+
+        Another run's worker may read the file that it replaces.
+        """
+        if not self._is_local:
+            await self._call("put_file", str(source), target)
+            return
+        part = f"{target}.{secrets.token_hex(8)}.part"
+        await self._call("put_file", str(source), part)
+        if not self._renamed(part, target):
+            raise InfraError(f"the exchange {self._root} failed: cannot rename {part}")
+
+    @property
+    def _is_local(self) -> bool:
+        return "file" in self._system.protocol
+
     def _renamed(self, source: str | Path, target: str | Path) -> bool:
         """Rename a file, which is possible within one file system only."""
-        if "file" not in self._system.protocol:
+        if not self._is_local:
             return False
         try:
             Path(source).replace(target)
