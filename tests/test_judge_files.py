@@ -9,6 +9,7 @@ import pytest
 
 import guests
 from bootmatrix.judge import judge
+from bootmatrix.judge.junit import read_report
 from bootmatrix.judge.result_files import UnreadableFile, read_files, unpack
 from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
 from bootmatrix.model.artefact import ExpectedFiles
@@ -65,6 +66,12 @@ def test_junit_becomes_sub_results() -> None:
     assert read(file("/r.xml", SKIPPED)) == ({"unit: usb": Verdict.SKIP}, [])
 
 
+CHECK_XML = (
+    b'<testsuites xmlns="http://check.sourceforge.net/ns"><suite><title>S</title><test result="%s"><id>a</id></test>'
+    b"</suite></testsuites>"
+)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -77,6 +84,15 @@ def test_junit_becomes_sub_results() -> None:
         (BAD.replace(b"name=", b'status="notrun" name='), "unit: adds: want 3, got 4"),
         (GOOD.replace(b'name="y"', b'name="y" result="failed"'), "unit: x.y: its result is failed"),
         (GOOD.replace(b'name="y"', b'name="y" status="notrun" result="Failed "'), "unit: x.y: its result is Failed"),
+        *(
+            (
+                b'<testsuite tests="1" failures="0" skipped="1"><testcase name="b" classname="b" status="notrun">'
+                b'<skipped message="%s"/></testcase></testsuite>' % words,
+                f"unit: b.b: {words.decode()}",
+            )
+            for words in (b"Unable to find executable", b"Fixture dependency failed", b"Required Files Missing")
+        ),
+        (CHECK_XML % b"failure", "unit: test 1: its result is failure"),
         (GOOD.replace(b'name="y"', b'name="y" status="timeout"'), "unit: x.y: its status is timeout"),
         (GOOD.replace(b'"a"', b'"a" failures="1.0"'), "it counts 1 failures, but no test failed"),
         (GOOD.replace(b'"a"', b'"a" failures="1"'), "it counts 1 failures, but no test failed"),
@@ -148,6 +164,8 @@ def test_totals_that_count_other_things_are_noted(data: bytes, note: str) -> Non
     "case",
     [
         b'<testcase name="usb" status="notrun" result="suppressed"/>',
+        b'<testcase name="usb" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/></testcase>',
+        b'<testcase name="usb"><skipped type="todo" message="true"/><failure type="testCodeFailure"/></testcase>',
         b'<testcase name="usb" status="notrun" time="0."/>',
         b'<testcase name="usb" status="disabled"><skipped message="Disabled"/></testcase>',
         b'<testcase name="usb" status="run" result="skipped"/>',
@@ -250,3 +268,15 @@ def test_damage_is_told(words: tuple[str, ...]) -> None:
     with pytest.raises(UnreadableFile):
         unpack(message)
     assert read(message)[1]
+
+
+def test_a_report_of_libcheck_has_tests() -> None:
+    report = read_report(CHECK_XML % b"success")
+    assert [(test.name, test.verdict) for test in report.results] == [("test 1", Verdict.PASS)]
+    assert not report.faults
+
+
+def test_a_failure_that_a_test_may_have_explains_its_suites_total() -> None:
+    todo = b'<testcase name="a"><skipped type="todo"/><failure/></testcase>'
+    report = read_report(b'<testsuite tests="1" failures="1">%s</testsuite>' % todo)
+    assert [test.verdict for test in report.results] == [Verdict.SKIP] and not report.faults

@@ -32,6 +32,12 @@ SKIP_STATUS = re.compile(
     "|deselected|excluded|filtered|na|[kx]fail(ed)?|(expected|known|assumption)fail(ed|ure)"
 )
 """The same for skipped tests, by GoogleTest, CTest, DejaGnu and others."""
+UNRUN = {"Unable to find executable", "Missing Configuration", "Required Files Missing", "Fixture dependency failed"}
+"""Messages of CTest's tests that were not run and count as failed (Source/CTest/cmCTestRunTest.cxx)."""
+TODO = "todo"
+"""Type of a skip by which node's runner marks a test that may fail."""
+CHECK = "check.sourceforge.net"
+"""Namespace of libcheck, whose elements `test` are tests."""
 FAILURES = ("failures", "errors", "failed")
 """Totals of a suite's failed tests."""
 TOTAL = re.compile(r"\+?([0-9]{1,18}|[0-9]{1,3}(?:[,' \u00a0\u202f][0-9]{3}){1,5})(?:\.0*)?", re.ASCII)
@@ -72,7 +78,8 @@ class JUnitCase:
     verdict: Verdict = Verdict.PASS
     detail: str = ""
     flaky: int = 0
-    """Failed runs before it passed."""
+    """Failed runs before it passed, or failures that it may have."""
+    may_fail: bool = False
 
 
 class JUnitReport:
@@ -99,6 +106,7 @@ class JUnitReport:
         name = local_name(tag)
         if not self._open and name not in SUITES:
             raise UnreadableReport(f"it begins with <{name[:MAX_NAME]}>")
+        name = "testcase" if name == "test" and CHECK in tag else name
         self._open.append(self._begin(name, {local_name(key): value for key, value in attributes.items()}))
 
     def end(self, _: str) -> None:
@@ -106,7 +114,8 @@ class JUnitReport:
         element = self._open.pop()
         if isinstance(element, JUnitCase):
             self._cases.pop()
-            self.results.append(SubResult(name=element.name, verdict=element.verdict, detail=element.detail))
+            name = element.name or f"test {len(self.results) + 1}"
+            self.results.append(SubResult(name=name, verdict=element.verdict, detail=element.detail))
             if self._suites:
                 self._suites[-1].add(1, element.verdict is Verdict.FAIL, element.flaky)
         elif element:
@@ -127,9 +136,17 @@ class JUnitReport:
         elif name in FLAKY and self._cases:
             self._cases[-1].flaky += 1
             _keep(self.notes, f"{self._cases[-1].name} failed at first: {_words(attributes)}")
-        elif name == "skipped" and self._cases and self._cases[-1].verdict is Verdict.PASS:
-            self._cases[-1].verdict, self._cases[-1].detail = Verdict.SKIP, _words(attributes)
+        elif name == "skipped" and self._cases:
+            self._skip(self._cases[-1], attributes)
         return None
+
+    def _skip(self, case: JUnitCase, attributes: dict[str, str]) -> None:
+        words = _words(attributes)
+        case.may_fail = case.may_fail or attributes.get("type") == TODO
+        if words in UNRUN:
+            case.verdict, case.detail = Verdict.FAIL, words
+        elif case.verdict is Verdict.PASS:
+            case.verdict, case.detail = Verdict.SKIP, words
 
     def _begin_suite(self, attributes: dict[str, str]) -> JUnitSuite:
         failures = sum(self._total(attributes, key) for key in FAILURES)
@@ -161,7 +178,9 @@ class JUnitReport:
         """Fail the innermost test; outside of a test, the suite."""
         if self._cases:
             case = self._cases[-1]
-            if case.verdict is not Verdict.FAIL:
+            if case.may_fail:
+                case.flaky += 1
+            elif case.verdict is not Verdict.FAIL:
                 case.verdict, case.detail = Verdict.FAIL, _words(attributes)
         else:
             self._suites[-1].own += 1
