@@ -75,7 +75,7 @@ class TapLevel:
             self.runs = None
 
     def shortfall(self) -> tuple[int, int] | None:
-        """Return the first program's plan that its results do not fulfil, and their number.
+        """Return the first unfulfilled plan of a program, with its results.
 
         Sums would hide it: another program may have too many.
         """
