@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import anyio
 import pytest
 
 from bootmatrix.execute.budget import OTHERS_S, QEMU_OVERHEAD_MIB, Budget, Others
-from bootmatrix.execute.reservations import FOLDER, Reservations, Room
+from bootmatrix.execute.reservations import FOLDER, PATIENCE_S, TICKET, Reservations, Room
 from bootmatrix.model import Machine
 from bootmatrix.progress import NullObserver
 from guests import make_machine
@@ -64,6 +65,46 @@ def test_reservations_of_all_add_up(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_runs_that_wait_have_their_turns(tmp_path: Path) -> None:
+    """Also if the other run asks again in the moment in which it has released."""
+    busy, waiting, third = (Reservations(tmp_path) for _ in range(3))
+    first, second = busy.take(Room(1, 10), TOTAL), busy.take(Room(1, 10), TOTAL)
+    assert first
+    assert second
+    assert waiting.take(Room(1, 10), TOTAL) is None
+    assert third.take(Room(1, 10), TOTAL) is None
+    first.release()
+    assert busy.take(Room(1, 10), TOTAL) is None
+    assert third.take(Room(1, 10), TOTAL) is None
+    assert waiting.take(Room(1, 10), TOTAL)
+    second.release()
+    assert busy.take(Room(1, 10), TOTAL) is None
+    assert third.take(Room(1, 10), TOTAL)
+
+
+def test_a_run_that_no_longer_asks_loses_its_turn(tmp_path: Path) -> None:
+    busy, suspended, other = (Reservations(tmp_path) for _ in range(3))
+    first = busy.take(Room(2, 10), TOTAL)
+    assert first
+    assert suspended.take(Room(1, 10), TOTAL) is None
+    first.release()
+    assert other.take(Room(1, 10), TOTAL) is None
+    (ticket,) = sorted(tmp_path.glob(f"{TICKET}*"))[:1]
+    long_ago_s = ticket.stat().st_mtime - 2 * PATIENCE_S
+    os.utime(ticket, (long_ago_s, long_ago_s))
+    assert other.take(Room(1, 10), TOTAL)
+    suspended.leave()
+    assert not list(tmp_path.glob(f"{TICKET}*"))
+
+
+async def test_a_waiting_guest_that_is_given_up_leaves_no_ticket(tmp_path: Path) -> None:
+    assert Reservations(tmp_path).take(Room(2, 10), TOTAL)
+    budget = Budget(2, 2000, Others(Reservations(tmp_path), TOTAL))
+    with anyio.move_on_after(0.1):
+        await guest(budget, make_machine(), anyio.Event())
+    assert not list(tmp_path.glob(f"{TICKET}*"))
+
+
 def test_a_guest_larger_than_the_host_runs_alone(tmp_path: Path) -> None:
     reservations = Reservations(tmp_path)
     large = reservations.take(Room(8, 90_000), TOTAL)
@@ -76,9 +117,10 @@ def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "True\n"
-        assert Reservations(tmp_path).take(Room(1, 100), TOTAL) is None
+        waiting = Reservations(tmp_path)
+        assert waiting.take(Room(1, 100), TOTAL) is None
         process.kill()
-    assert Reservations(tmp_path).take(Room(1, 100), TOTAL)
+    assert waiting.take(Room(1, 100), TOTAL)
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -71,7 +71,11 @@ class Budget:
         cores = min(machine.threads, self._total[0])
         most_mib = machine.memory_mib + QEMU_OVERHEAD_MIB
         room = Room(cores, min(most_mib if memory_mib is None else memory_mib, most_mib, self._total[1]))
-        reservation = await self._take(room)
+        try:
+            reservation = await self._take(room)
+        finally:
+            if self.others:
+                self.others.reservations.leave()
         try:
             yield
         finally:

@@ -1,12 +1,14 @@
 """Cores and memory that all runs with one cache reserve for their guests.
 
-Each reservation is a file, locked while its process lives: a killed run holds nothing.
+Each reservation is a file, locked while its process lives: a killed run holds nothing. Runs that wait take turns: each
+has a ticket, which is such a file too, and the oldest is first.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,9 @@ from bootmatrix.store.host_faults import host_faults
 from bootmatrix.store.locks import lock_folder
 
 FOLDER = "reservations"
+TICKET = "wait-"
+PATIENCE_S = 5
+"""A run that has not asked for so long, such as a suspended one, loses its turn."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Reservations:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._ticket: Reservation | None = None
 
     @classmethod
     def of_cache(cls, cache: Path) -> Self:
@@ -65,12 +71,35 @@ class Reservations:
             return self._sum()
 
     def take(self, room: Room, total: Room) -> Reservation | None:
-        """Reserve room if the total suffices, or nothing else is reserved."""
+        """Reserve room, unless others leave too little or have waited longer.
+
+        A room larger than the total is given if nothing else is reserved.
+        """
         with self._locked():
             held = self._sum()
-            if held != Room() and not (held + room).fits(total):
-                return None
-            return self._write(room)
+            if self._is_first() and (held == Room() or (held + room).fits(total)):
+                self.leave()
+                return self._write(room)
+            self._wait_in_queue()
+            return None
+
+    def leave(self) -> None:
+        """Give up the turn of a run that waits."""
+        if self._ticket:
+            self._ticket.release()
+            self._ticket = None
+
+    def _is_first(self) -> bool:
+        own = self._ticket.path.name if self._ticket else ""
+        fresh_s = time.time() - PATIENCE_S
+        tickets = (entry for entry in os.scandir(self._folder) if entry.name.startswith(TICKET))
+        return min((one.name for one in tickets if one.stat().st_mtime > fresh_s), default=own) == own
+
+    def _wait_in_queue(self) -> None:
+        if self._ticket is None:
+            self._ticket = self._write(Room(), f"{TICKET}{time.time_ns():020}-")
+        with suppress(FileNotFoundError):
+            os.utime(self._ticket.path)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -86,8 +115,8 @@ class Reservations:
     def _sum(self) -> Room:
         return sum((_held(Path(entry.path)) for entry in os.scandir(self._folder)), Room())
 
-    def _write(self, room: Room) -> Reservation:
-        descriptor, name = mkstemp(dir=self._folder)
+    def _write(self, room: Room, prefix: str = "tmp") -> Reservation:
+        descriptor, name = mkstemp(prefix=prefix, dir=self._folder)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.write(descriptor, f"{room.cores} {room.memory_mib}".encode())
         return Reservation(Path(name), descriptor)
