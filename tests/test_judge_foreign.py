@@ -9,7 +9,7 @@ import pytest
 from bootmatrix.cell.run import with_proof
 from bootmatrix.errors import BuildError
 from bootmatrix.judge import judge
-from bootmatrix.model import Bootable, ConsoleProof, Judgement, Verdict
+from bootmatrix.model import Bootable, ConsoleProof, Judgement, QmpEvent, Verdict
 from guests import CORPUS, left, make_bootable, make_machine, make_outcome
 
 PROOF = ConsoleProof(console="suite PASSED", forbid=("suite FAILED",))
@@ -108,3 +108,19 @@ def test_a_text_that_stands_on_the_command_line_is_refused(text: str) -> None:
     bootable = foreign(console=text).model_copy(update={"cmdline": "root=/dev/vda quiet"})
     with pytest.raises(BuildError, match=f"'{text}' is on the kernel's command line"):
         with_proof(bootable, None, machine)
+
+
+def test_a_board_whose_kernel_restarts_by_the_watchdog() -> None:
+    """QEMU reports WATCHDOG then, as of a guest that hangs: what the kernel said before tells them apart."""
+    bite = QmpEvent(name="WATCHDOG", data={"action": "reset"}, at_s=19)
+    restarts = SHOWN.replace(b"Power down", b"Restarting system")
+
+    def verdict(transcript: bytes, machine: str = "watchdog", bites: int = 1) -> Verdict:
+        events = (*[bite.model_copy(update={"at_s": float(number)}) for number in range(bites)], left("guest-reset"))
+        outcome = make_outcome(messages=(), events=events)
+        return judge(outcome, make_machine(exit=machine), foreign(), transcript).verdict
+
+    assert verdict(restarts) is Verdict.PASS
+    assert verdict(SHOWN) is Verdict.FAIL
+    assert verdict(restarts, bites=2) is Verdict.FAIL
+    assert verdict(restarts, machine="reboot") is Verdict.FAIL

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from bootmatrix.console.kernel_messages import BEGINNING
 from bootmatrix.console.kernel_messages import PANIC as PANIC_SIGN
 from bootmatrix.console.stalls import may_be_starved, starvation_of
 from bootmatrix.console.transcript import BUSY_ADVICE, find_banners, has_kernel_output, last_lines
@@ -32,6 +33,8 @@ STARVED_SHARE = 0.5
 STALL_PANIC = re.compile(r"softlockup|hard lockup|hung_task|blocked tasks|rcu|watchdog|stall", re.IGNORECASE)
 """Panics of kernels that give up at a stall (kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h)."""
 WATCHDOG = "WATCHDOG"
+RESTARTS = re.compile(rb"%sreboot: Restarting system" % BEGINNING, re.MULTILINE)
+"""The kernel's last words (kernel/reboot.c)."""
 FAULT_EVENTS = ("GUEST_CRASHLOADED", WATCHDOG, "INTERNAL_ERROR", "MEMORY_FAILURE")
 
 
@@ -208,6 +211,13 @@ def _watchdog_reset(outcome: Outcome) -> QmpEvent | None:
     if last is None or last.kind != "end":
         return None
     return next((event for event in outcome.events if event.name == WATCHDOG and event.at_s >= last.at_s), None)
+
+
+def restart_by_watchdog(outcome: Outcome, machine: Machine, transcript: bytes) -> QmpEvent | None:
+    """Return the reset by which a foreign init left a board, if its kernel said so."""
+    if machine.exit != "watchdog" or not RESTARTS.search(transcript):
+        return None
+    return next((event for event in reversed(outcome.events) if event.name == WATCHDOG), None)
 
 
 def check_events(outcome: Outcome, expected: QmpEvent | None = None) -> Iterator[Finding]:

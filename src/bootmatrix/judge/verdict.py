@@ -208,7 +208,7 @@ def _find(
         yield from termination.check_limits(outcome, machine, transcript)
         yield from console.check_faults(faults, starvation_of(outcome))
         yield from console_verdict.check_console(bootable.proof, outcome, transcript)
-        yield from termination.check_events(outcome)
+        yield from termination.check_events(outcome, termination.restart_by_watchdog(outcome, machine, consoles.kernel))
         return
     reported = list(completeness.reported_faults(outcome, bootable, transcript, consoles.results))
     yield from reported
