@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import gzip
+import time
 
 import pytest
 
 import guests
 from bootmatrix.judge import judge
+from bootmatrix.judge.foreign_reports import count_failures, foreign_root, load_reports
 from bootmatrix.judge.junit import read_report
 from bootmatrix.judge.result_files import UnreadableFile, read_files, unpack
 from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
@@ -219,6 +221,17 @@ def test_suites_in_suites_are_read_once_however_deep() -> None:
     whole = b'<testsuite tests="1">' * depth + b'<testcase name="y"/>' + b"</testsuite>" * depth
     assert read(file("/r.xml", whole)) == ({"unit: y": Verdict.PASS}, [])
     assert noted(whole.replace(b'"1"', b'"2"', 1)) == ["unit: /r.xml: expected 2 tests, got 1"]
+
+
+def test_the_cost_of_xml_is_that_of_its_length() -> None:
+    long = b"n" * (12 << 20)
+    begun = time.process_time()
+    assert len(read_report(b'<testsuite><testcase name="%s"/></testsuite>' % long).results) == 1
+    assert len(read_report(b"<testsuite><!--%s--><testcase name='a'/></testsuite>" % long).results) == 1
+    assert foreign_root(b"<!--%s--><coverage/>" % long) == "coverage"
+    report = load_reports()[0]
+    assert count_failures(b"<%s><!--%s--></%s>" % (report.root.encode(), long, report.root.encode()), report) == 0
+    assert time.process_time() - begun < 10
 
 
 def test_a_file_that_is_named_has_to_come() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from xml.parsers.expat import ExpatError, ParserCreate, XMLParserType
 
-from bootmatrix.judge.junit import CHUNK_BYTES, SUITES, TOTAL, UnreadableReport, local_name, status_of
+from bootmatrix.judge.junit import SUITES, TOTAL, UnreadableReport, local_name, pieces, status_of
 from bootmatrix.model import Verdict
 from bootmatrix.packaged import packaged_table
 
@@ -41,8 +41,8 @@ def foreign_root(data: bytes) -> str:
     roots: list[str] = []
     parser = _parser(lambda tag, _: roots.append(tag.rpartition("}")[2]))
     try:
-        for start in range(0, len(data), CHUNK_BYTES):
-            parser.Parse(data[start : start + CHUNK_BYTES])
+        for piece in pieces(data):
+            parser.Parse(piece)
             if roots:
                 break
     except (ExpatError, ValueError, LookupError):
@@ -74,8 +74,8 @@ def count_failures(data: bytes, report: ForeignReport) -> int:
 
     parser = _parser(start)
     try:
-        for begin in range(0, len(data), CHUNK_BYTES):
-            parser.Parse(data[begin : begin + CHUNK_BYTES])
+        for piece in pieces(data):
+            parser.Parse(piece)
         parser.Parse(b"", True)
     except UnreadableReport:
         raise

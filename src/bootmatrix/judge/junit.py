@@ -7,6 +7,7 @@ that no test explains.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import XMLParser
 
@@ -43,8 +44,8 @@ FAILURES = ("failures", "errors", "failed")
 TOTAL = re.compile(r"\+?([0-9]{1,18}|[0-9]{1,3}(?:[,' \u00a0\u202f][0-9]{3}){1,5})(?:\.0*)?", re.ASCII)
 """Some writers have totals as `2.0` or `1,000`."""
 MAX_FAULTS = 20
-CHUNK_BYTES = 4096
-"""Size of the parser's input chunks, so that it stops soon after the first fault."""
+PIECE_BYTES = 4096
+"""First piece of the parser's input."""
 
 
 class UnreadableReport(ValueError):
@@ -203,13 +204,25 @@ def _keep(kept: list[str], text: str) -> None:
         kept.append(text)
 
 
+def pieces(data: bytes) -> Iterator[bytes]:
+    """Yield XML in pieces, so that a parser stops soon after the first fault.
+
+    They grow: expat reads a tag again with each piece, and it may be as long as all of the data.
+    """
+    start = 0
+    while start < len(data):
+        end = max(PIECE_BYTES, 2 * start)
+        yield data[start:end]
+        start = end
+
+
 def read_report(data: bytes) -> JUnitReport:
     """Parse a report. Raises UnreadableReport if it is not a JUnit report."""
     report = JUnitReport()
     parser = XMLParser(target=report)  # noqa: S314  (no document type: nothing in it can expand)
     try:
-        for start in range(0, len(data), CHUNK_BYTES):
-            parser.feed(data[start : start + CHUNK_BYTES])
+        for piece in pieces(data):
+            parser.feed(piece)
         parser.close()
     except UnreadableReport:
         raise
