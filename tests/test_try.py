@@ -334,11 +334,14 @@ def test_a_source_tree_has_limits(here: Path, monkeypatch: pytest.MonkeyPatch) -
         write(here / f"tree/modules/{number}")
     write(here / "tree/a.c")
     copy_tree(here / "tree", here / "copy")
-    write(here / "tree/b.c")
-    with pytest.raises(InputError, match=r"more than 30 files to copy; most of it so far: modules") as caught:
+    (here / "tree/b.c").write_bytes(bytes(1000))
+    with pytest.raises(InputError, match=r"more than 30 files to copy; most of it so far: modules\n") as caught:
         copy_tree(here / "tree", here / "second")
     assert ".gitignore" in caught.value.hint
     assert not list((here / "second").iterdir()), "it is counted before it is copied"
+    with pytest.raises(InputError, match=r"more than 28 files to copy\n"):
+        monkeypatch.setattr(source_tree, "MAX_FILES", 28)
+        copy_tree(here / "tree/modules", here / "flat")
     monkeypatch.setattr(source_tree, "MAX_FILES", 100)
     monkeypatch.setattr(source_tree, "MAX_BYTES", 1 << 20)
     with (here / "tree/large").open("wb") as file:

@@ -27,13 +27,17 @@ NAMED = 3
 
 @dataclass
 class CopiedTree:
-    """The extent of a copy, and what it omits."""
+    """The extent of a copy, and what it omits.
+
+    `largest` and `fullest` count bytes and files by the first folder.
+    """
 
     files: int = 0
     size_bytes: int = 0
     special: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     largest: Counter[str] = field(default_factory=Counter)
+    fullest: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> Iterator[str]:
         """Yield notes for the user."""
@@ -139,12 +143,16 @@ class _Copier:
         tree, size = self.tree, status.st_size if stat.S_ISREG(status.st_mode) else 0
         tree.files += 1
         tree.size_bytes += size
-        tree.largest[path.relative_to(self.root).parts[0]] += size or 1
+        top = path.relative_to(self.root).parts[0]
+        tree.largest[top] += size
+        tree.fullest[top] += 1
         if tree.files > MAX_FILES or tree.size_bytes > MAX_BYTES:
-            limit = f"{MAX_FILES:,} files" if tree.files > MAX_FILES else f"{MAX_BYTES >> 20} MiB"
-            most = ", ".join(name for name, _ in tree.largest.most_common(NAMED))
+            is_many = tree.files > MAX_FILES
+            limit = f"{MAX_FILES:,} files" if is_many else f"{MAX_BYTES >> 20} MiB"
+            counts = (tree.fullest if is_many else tree.largest).most_common(NAMED)
+            most = ", ".join(name for name, count in counts if count > 1)
             raise InputError(
-                f"{self.root}: more than {limit} to copy; most of it so far: {most}",
+                f"{self.root}: more than {limit} to copy{f'; most of it so far: {most}' if most else ''}",
                 f"Add what the guest does not need to {IGNORE_FILE}, or try a smaller folder.",
             )
 
