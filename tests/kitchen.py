@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,21 @@ def spoil(path: Path) -> None:
 
 
 def module(*needs: str, size: int = 100) -> bytes:
-    """What looks like a kernel module to those who ask what it needs."""
-    return b"\x7fELF" + bytes(size) + b"\0license=GPL\0depends=" + ",".join(needs).encode() + b"\0name=x\0"
+    """A kernel module of this many zeros, which says what it needs."""
+    return elf_module(b"license=GPL\0depends=" + ",".join(needs).encode() + b"\0name=x\0", bytes(size))
+
+
+def elf_module(modinfo: bytes, text: bytes = b"") -> bytes:
+    """An ELF file with the section .modinfo, right behind other bytes (elf(5))."""
+    names = b"\0.modinfo\0.shstrtab\0"
+    at = [64, 64 + len(text), 64 + len(text) + len(modinfo)]
+    table = at[2] + len(names)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 1, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, 3, 2)
+    rows = [(0, 0, 0, 0), (1, 1, at[1], len(modinfo)), (10, 3, at[2], len(names))]
+    sections = (
+        struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, where, size, 0, 0, 1, 0) for name, kind, where, size in rows
+    )
+    return header + text + modinfo + names + b"".join(sections)
 
 
 def old_kernel(release: str = RELEASE, /, **modules: bytes) -> bytes:

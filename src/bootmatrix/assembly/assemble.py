@@ -36,7 +36,6 @@ from bootmatrix.assembly.kernel.package import (
     kernel_artefact,
     load_order,
     module_tree,
-    providers,
     unpack_kernel,
 )
 from bootmatrix.assembly.prebuilt_guest import without_consoles
@@ -123,7 +122,7 @@ def gather(  # noqa: PLR0913, PLR0917
     wanted = (
         *machine.modules,
         *(DISK_MODULES if on_disk else ()),
-        *((*SCRATCH_MODULES, *providers(files, "crc32c")) if machine.scratch_mib else ()),  # which ext4 may not name
+        *(SCRATCH_MODULES if machine.scratch_mib else ()),
         *(machine.network_modules if network else ()),
         *needed_modules(bundles, init, spec.volumes),
     )

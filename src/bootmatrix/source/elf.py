@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -52,6 +53,17 @@ def read_program(file: BinaryIO) -> Program | None:
     except Exception:  # a hostile header makes it raise nearly anything
         return None
     return Program(describe(start), str(interpreter), tuple(libraries))
+
+
+def section_of(data: bytes, name: str) -> bytes:
+    """Return an ELF file's section as it is stored; empty without it, or if damaged."""
+    from elftools.elf.elffile import ELFFile  # slow import
+
+    try:
+        section = ELFFile(BytesIO(data)).get_section_by_name(name)
+    except Exception:  # as above
+        return b""
+    return data[section["sh_offset"] :][: section["sh_size"]] if section else b""
 
 
 def _segments(elf: Any, kind: str) -> Iterator[Any]:

@@ -20,9 +20,10 @@ from bootmatrix.model import Artefact, Kernel, KernelForm, Machine
 from bootmatrix.model.base import Model, Sha256
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
+from bootmatrix.source.elf import section_of
 from bootmatrix.store import Codec, Store
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes whenever what is unpacked, or its form, does."""
 _CONVERSION = "2"
 """Version of the conversion into a machine's form."""
@@ -33,6 +34,8 @@ XZ_MEMORY_BYTES = 128 << 20
 KERNEL_FOLDERS = ("boot/", "lib/modules/", "usr/lib/modules/", "usr/lib/linux-image-")
 PACKED = (".gz", ".xz", ".zst")
 PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+GENERIC = "_generic"
+"""End of the names of ciphers and sums that need no instructions of a certain CPU (the kernel's crypto/Makefile)."""
 KERNEL_NAMES = ("vmlinuz", "vmlinux")
 """Up to 6.12 with the release behind it, in boot; later without, in usr/lib/modules/<release>."""
 
@@ -215,7 +218,7 @@ def _relations(module: bytes) -> dict[str, tuple[str, ...]]:
 
     Aliases of devices, which are patterns, are left out.
     """
-    entries = re.findall(rb"(?<=\0)(depends|softdep|alias)=([^\0]*)(?=\0)", module)
+    entries = re.findall(rb"(?:^|(?<=\0))(depends|softdep|alias)=([^\0]*)(?=\0)", section_of(module, ".modinfo"))
     lines = [(key.decode(), value.decode(errors="replace").replace("-", "_")) for key, value in entries]
     return {
         "needs": tuple(name for key, text in lines if key == "depends" for name in text.split(",") if name),
@@ -238,9 +241,8 @@ def providers(files: KernelFiles, name: str) -> list[str]:
     """Return the module of a name or alias, in a list: one for every CPU."""
     if name in files.modules:
         return [name]
-    providers = sorted(module for module, entry in files.modules.items() if name in entry.aliases)
-    general = f"{name}_generic"
-    return [general] if general in providers else providers[:1]
+    found = sorted(module for module, entry in files.modules.items() if name in entry.aliases)
+    return [module for module in found if module.endswith(GENERIC)][:1] or found[:1]
 
 
 def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module], list[str]]:
