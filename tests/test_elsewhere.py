@@ -39,6 +39,18 @@ def test_tests_of_what_ends_last_count_on_a_cloud_too() -> None:
     assert (failed.verdict, failed.reason) == (Verdict.FAIL, "sweep: not ok: data lost")
 
 
+def test_a_stamp_that_a_container_prints_hides_no_test_on_a_cloud() -> None:
+    """It is taken out as if the kernel had interrupted the line, and the next line was joined to it."""
+    stamp = "[   12.345678] starting"
+    failed = on_a_cloud("1..1", stamp, "not ok 1 - data lost")
+    assert (failed.verdict, failed.reason) == (Verdict.FAIL, "sweep: not ok: data lost")
+    assert on_a_cloud("1..1", stamp, "ok 1").verdict is Verdict.PASS
+    assert on_a_cloud("1..1", "ok 1", stamp).verdict is Verdict.PASS, "init's own line comes next"
+    assert on_a_cloud("1..2", "ok 1", stamp, "x").verdict is Verdict.FAIL
+    torn = on_a_cloud("1..1", "not o[   12.345678] random: crng init done\r\nk 1 - data lost")
+    assert torn.reason == "sweep: not ok: data lost"
+
+
 def in_an_engine(*texts: str) -> Judgement:
     """Judge the checks `a` and `b`, of which `a` skips its tests."""
     skip = (f"tap a {packed('1..0 # SKIP no such device')}", "check a exit 4")
@@ -51,6 +63,7 @@ def in_an_engine(*texts: str) -> Judgement:
 def test_a_kselftest_that_skips_is_a_skip_in_an_engine_too() -> None:
     done = in_an_engine("check b exit 0")
     assert done.verdict is Verdict.SKIP
+    assert [each.verdict for each in done.subresults] == [Verdict.SKIP, Verdict.USER_PASS, Verdict.SKIP]
     assert done.reason.startswith("check a skipped all of its tests: no such device (on the kernel of docker")
     assert in_an_engine().verdict is Verdict.SKIP
     failed = in_an_engine("check b exit 1")

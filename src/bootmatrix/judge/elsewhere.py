@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bootmatrix.console import transcript as console
-from bootmatrix.console.kernel_lines import kernel_lines
-from bootmatrix.console.kernel_messages import find_kernel_faults
-from bootmatrix.console.match import strip_printk
+from bootmatrix.console.kernel_lines import CONTAINER, kernel_lines
+from bootmatrix.console.kernel_messages import STAMP, find_kernel_faults
 from bootmatrix.console.stalls import Starvation
 from bootmatrix.judge import completeness
 from bootmatrix.judge.console_verdict import WEAKER
@@ -24,6 +23,8 @@ UNSIGNED = re.compile(
     rb"^bootmatrix: ((?:ready|uptime|onboot|services?|check|shutdown|onshutdown|end)(?: [!-~]+)*)\r*$", re.MULTILINE
 )
 """A message of init in the mode `manual`, in which it has no secret."""
+STAMPED = re.compile(rb"%s[^\n]*(?:(\n)(?=%s|bootmatrix: )|\n)" % (STAMP, CONTAINER))
+"""The rest of a line after a time stamp; its end only if init's own line follows."""
 MAX_EVIDENCE = 40
 MAX_MESSAGES = 5000
 USER = {Verdict.PASS: Verdict.USER_PASS, Verdict.FAIL: Verdict.USER_FAIL, Verdict.TIMEOUT: Verdict.USER_FAIL}
@@ -44,7 +45,7 @@ def unsigned_messages(transcript: bytes) -> tuple[GuestMessage, ...]:
 
     A container with that console can forge them.
     """
-    lines = [match[1].decode("ascii") for match in UNSIGNED.finditer(strip_printk(transcript))][:MAX_MESSAGES]
+    lines = [match[1].decode("ascii") for match in UNSIGNED.finditer(_joined(transcript))][:MAX_MESSAGES]
     return tuple(
         GuestMessage(kind=kind, words=tuple(words), at_s=0, sequence=number)
         for number, (kind, *words) in enumerate((line.split(" ") for line in lines), 1)
@@ -83,13 +84,19 @@ def judge_console(place: Elsewhere, outcome: Outcome, bootable: Bootable, transc
 def _tap(name: str, transcript: bytes) -> ParsedResults:
     """Parse a container's TAP; without plan or version, nothing is expected."""
     prefix = f"{name}| "
-    lines = strip_printk(transcript).decode("utf-8", "replace").replace("\r", "").split("\n")
+    lines = _joined(transcript).decode("utf-8", "replace").replace("\r", "").split("\n")
     tap = parse("\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix)), name)
-    failed = [f"{result.name}: {result.detail or 'failed'}" for result in tap.results if result.verdict is Verdict.FAIL]
-    reasons = (*tap.faults, *failed)
     return ParsedResults(
-        tuple(tap.results), tuple(Finding(Verdict.FAIL, f"{name}: {reason}") for reason in reasons[:5])
+        tuple(tap.results), tuple(Finding(Verdict.FAIL, f"{name}: {reason}") for reason in tap.faults[:5])
     )
+
+
+def _joined(transcript: bytes) -> bytes:
+    """Remove the kernel's lines, which joins lines that they interrupted.
+
+    A container can print what looks like the kernel's: a line that begins as init's lines do was not interrupted.
+    """
+    return STAMPED.sub(lambda match: match[1] or b"", transcript)
 
 
 def _judge(
@@ -101,7 +108,7 @@ def _judge(
 ) -> Judgement:
     printed, faults = parsed
     results = tuple(result for tap in printed for result in tap.results)
-    subresults = (*completeness.subresults(outcome, bootable), *results)
+    subresults = (*completeness.subresults(outcome, bootable, results), *results)
     findings = sorted(
         _find(place, outcome, bootable, transcript, (results, faults)), key=lambda finding: finding.gravity
     )
