@@ -129,6 +129,7 @@ def test_a_table_in_a_folder_of_everybody(tmp_path: Path, owner: int, mode: int,
         ('[tool.bootmatrix]\ncache = ".cache"\n', "'cache' in [tool.bootmatrix] must be an absolute path outside"),
         ('[tool.bootmatrix]\ncache = "../cache"\n', "'cache' in [tool.bootmatrix] must be an absolute path outside"),
         ('[tool.bootmatrix]\ncache = "{here}/x"\n', "'cache' in [tool.bootmatrix] must be an absolute path outside"),
+        ('[tool.bootmatrix]\ncache = "{here}/../home"\n', "home has files, and is not a cache"),
         ('[tool.bootmatrix]\nreports = "../x"\n', "'reports' in [tool.bootmatrix] must be in "),
         ('[tool.bootmatrix]\nreports = "~/x"\n', "'reports' in [tool.bootmatrix] must be in "),
         ("[tool]\nbootmatrix = 3\n", "[tool.bootmatrix] must be a table"),
@@ -136,10 +137,15 @@ def test_a_table_in_a_folder_of_everybody(tmp_path: Path, owner: int, mode: int,
     ],
 )
 def test_a_table_that_is_invalid(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "pyproject.toml").write_text(text.replace("{here}", str(tmp_path)), encoding="utf-8")
+    mine, here = tmp_path / "home/temp/thesis.txt", tmp_path / "project"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious", encoding="utf-8")
+    here.mkdir()
+    (here / "pyproject.toml").write_text(text.replace("{here}", str(here)), encoding="utf-8")
     env = {name: value for name, value in os.environ.items() if name != "BOOTMATRIX_CACHE"}
     done = subprocess.run(
-        [PROGRAM, "try", "--", "true"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+        [PROGRAM, "try", "--", "true"], cwd=here, env=env, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
+    assert mine.exists()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.errors import HostError, UntrustedError
+from bootmatrix.errors import HostError, InputError, UntrustedError
+from bootmatrix.execute.reservations import Reservations
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.store import PARTIAL_MAX_AGE_S, Store, default_cache
 from bootmatrix.store.trim import tidy, usage
@@ -379,13 +380,37 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 )
 def test_a_cache_that_others_can_write_to_is_refused(tmp_path: Path, name: str, mode: int, fault: str) -> None:
     folder = tmp_path / "cache"
-    (folder / name).mkdir(parents=True)
+    Store(folder)
+    (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / name).chmod(mode)
     if not fault:
         Store(folder)
         return
     with pytest.raises(HostError, match=fault):
         Store(folder)
+
+
+@pytest.mark.parametrize("name", ["temp", "locks", "partial", "snapshots", "blobs/sha256", "reservations", "try"])
+@pytest.mark.parametrize("opened", [Store, Reservations.of_cache])
+def test_a_folder_of_other_things_is_not_tidied_as_a_cache(
+    tmp_path: Path, name: str, opened: Callable[[Path], object]
+) -> None:
+    """As a home with a folder `temp`."""
+    mine = tmp_path / name / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    os.utime(mine, (0, 0))
+    with pytest.raises(InputError, match=f"is not a cache, and .*{name} has files"):
+        opened(tmp_path)
+    assert mine.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == [name.partition("/")[0]]
+
+
+def test_a_cache_with_files_is_opened_again(tmp_path: Path) -> None:
+    (tmp_path / "cache/temp").mkdir(parents=True)  # as of a process that was killed while it made the cache
+    (tmp_path / "cache/index-key").write_bytes(bytes(16))
+    kept = Store(tmp_path / "cache").add_bytes(b"x")
+    assert Store(tmp_path / "cache").has(kept)
 
 
 def test_a_folder_that_others_prepared_in_a_sticky_cache_is_refused(tmp_path: Path) -> None:

@@ -120,6 +120,12 @@ def _folder(path: Path, key: str, value: object) -> Path:
     if key == "cache" and (not Path(value).expanduser().is_absolute() or folder.resolve().is_relative_to(tree)):
         hint = f"Its content is trusted, and a project could bring it. {_OUTSIDE}"
         raise InputError(f"{path}: 'cache' in [tool.{TABLE}] must be an absolute path outside of the project", hint)
+    if key == "cache" and folder.is_dir() and any(folder.iterdir()):
+        from bootmatrix.store import is_cache  # slow import, and few projects name a cache
+
+        if not is_cache(folder):
+            hint = f"A cache is tidied, and a project could name any folder of yours. {_OUTSIDE}"
+            raise InputError(f"{path}: 'cache' in [tool.{TABLE}]: {folder} has files, and is not a cache", hint)
     return folder
 
 

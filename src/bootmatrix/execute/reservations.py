@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import Self
 
-from bootmatrix.store.host_faults import host_faults
+from bootmatrix.store.host_faults import check_holds_nothing_else, host_faults
 from bootmatrix.store.locks import lock_folder
 
 FOLDER = "reservations"
@@ -62,7 +62,11 @@ class Reservations:
 
     @classmethod
     def of_cache(cls, cache: Path) -> Self:
-        """Open the reservations of the runs that share a cache."""
+        """Open the reservations of the runs that share a cache.
+
+        Raises InputError if the folder is not a cache, and has other files.
+        """
+        check_holds_nothing_else(cache)
         return cls(cache / FOLDER)
 
     def held(self) -> Room:

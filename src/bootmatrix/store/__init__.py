@@ -9,7 +9,7 @@ All changes are atomic. A killed process leaves at most a temporary file. The ne
 the store removes it.
 """
 
-from bootmatrix.store.host_faults import check_trusted, host_faults
+from bootmatrix.store.host_faults import check_holds_nothing_else, check_trusted, host_faults, is_cache
 from bootmatrix.store.locks import temporary_folder
 from bootmatrix.store.records import TEXT, Codec, Memos, model_codec
 from bootmatrix.store.store import (

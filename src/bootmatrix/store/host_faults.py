@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bootmatrix.errors import HostError
+from bootmatrix.errors import HostError, InputError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FOLDERS = ("blobs/sha256", "memo", "partial", "temp", "locks")
+"""Folders of each cache, by which one is told from other folders."""
+_TIDIED = ("blobs/sha256", "partial", "temp", "locks", "snapshots", "reservations", "try")
+"""Folders of a cache from which files are removed without being asked."""
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -41,6 +45,30 @@ def _owner_hint(path: object) -> str:
         if owner != os.geteuid():
             return f"{nearest} belongs to {pwd.getpwuid(owner).pw_name}: change that with 'sudo chown -R'. "
     return ""
+
+
+def is_cache(folder: Path) -> bool:
+    """Return whether a folder was made as a cache."""
+    return all((folder / name).is_dir() for name in FOLDERS)
+
+
+def check_holds_nothing_else(folder: Path) -> None:
+    """Refuse a folder as a cache if its tidying would remove other files.
+
+    Raises InputError if it was not made as a cache, and has files where a cache has its own.
+    """
+    taken = next((folder / name for name in _TIDIED if not is_cache(folder) and _has_entries(folder / name)), None)
+    if taken and not is_cache(folder):  # another process may have made it meanwhile
+        raise InputError(
+            f"{folder} is not a cache, and {taken} has files, which would be removed as a cache's",
+            "Name a new or empty folder: --cache, or BOOTMATRIX_CACHE.",
+        )
+
+
+def _has_entries(folder: Path) -> bool:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        return next(entries, None) is not None
+    return False
 
 
 def check_trusted(folder: Path, is_top: bool = False) -> None:

@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from bootmatrix.errors import DamagedCache, UntrustedError
 from bootmatrix.fsio import open_plain
-from bootmatrix.store.host_faults import check_trusted, host_faults
+from bootmatrix.store.host_faults import FOLDERS, check_holds_nothing_else, check_trusted, host_faults
 from bootmatrix.store.locks import lock_folder, open_locked, remove_abandoned, share_folder
 from bootmatrix.store.records import JSON, TEXT, Codec
 
@@ -135,7 +135,8 @@ class Store:
         self._blobs = f"{self.folder}/blobs/sha256"
         self._checked: dict[str, tuple[int, int, int]] = {}
         with host_faults(self.folder):
-            for name in ("", "blobs", "blobs/sha256", "memo", "partial", "temp", "locks"):
+            check_holds_nothing_else(self.folder)
+            for name in ("", "blobs", *FOLDERS):
                 self.own_folder(name)
             for name in ("blobs/sha256", "memo"):
                 for entry in os.scandir(self.folder / name):

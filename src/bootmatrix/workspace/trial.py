@@ -16,7 +16,7 @@ from bootmatrix.model.run_config import SourceConfig
 from bootmatrix.progress import NullObserver
 from bootmatrix.scaffold.trial import ImageFaults, any_platform, write_trial
 from bootmatrix.scaffold.trial_request import TrialRequest
-from bootmatrix.store import check_trusted, default_cache, host_faults, sha256_of
+from bootmatrix.store import Store, default_cache, host_faults, sha256_of
 
 TRIALS = "try"
 """Folder of the cache with the projects of trials: a run refers to its spec's file."""
@@ -69,10 +69,7 @@ def keep_project(name: str, write: WriteProject, cache: Path | None, save: Path 
     """
     if save is not None:
         return _save(write, save)
-    trials = (cache or default_cache()) / TRIALS
-    with host_faults(trials.parent):
-        trials.mkdir(mode=0o755, parents=True, exist_ok=True)
-    check_trusted(trials)
+    trials = Store(cache or default_cache()).own_folder(TRIALS)
     _remove_old(trials)
     with host_faults(trials.parent), _draft(trials) as draft:
         matrix, notes = write(draft)
