@@ -211,6 +211,23 @@ def test_a_matrix_shows_no_file_outside_of_its_project(
     assert "not a valid spec" not in tool("plan", "a.matrix.yml").stderr
 
 
+@pytest.mark.parametrize("words", [["lock"], ["fetch", "--locked"]])
+def test_the_lock_beside_a_matrix_is_no_link_out_of_its_project(tmp_path: Path, tool: Tool, words: list[str]) -> None:
+    """Nobody has named that file: the user would not see what is overwritten."""
+    mine, project = tmp_path / "bashrc", tmp_path / "project"
+    mine.write_text("precious")
+    project.mkdir()
+    (project / "a.matrix.yml").write_text('specs: [hello]\narch: [x86_64]\nkernel: ["6.1"]\n')
+    (project / "a.matrix.lock").symlink_to("../bashrc")
+    done = tool(words[0], str(project / "a.matrix.yml"), *words[1:], "--offline")
+    assert done.returncode == 2, done.stderr
+    assert f"a.matrix.lock: a link out of {project}" in done.stderr
+    assert mine.read_text() == "precious"
+    (project / "a.matrix.lock").unlink()
+    (project / "a.matrix.lock").symlink_to("locks/today")
+    assert "a link out of" not in tool(words[0], str(project / "a.matrix.yml"), *words[1:], "--offline").stderr
+
+
 def test_a_saved_run_alone_runs_nothing_on_the_hosts_kernel(tmp_path: Path) -> None:
     cell = make_cell("x86_64", "pc", "user").model_copy(update={"tier": "user"})
     order = RunRequest(plan=Plan(cells=(cell,)))

@@ -20,13 +20,13 @@ def run(args: argparse.Namespace) -> int:
 
 def run_lock(args: argparse.Namespace) -> int:
     """Resolve every cell and write the lock file atomically."""
+    output = args.output or options.lock_file(args)
     lock, _, failed = _resolve(args)
     if failed:
         say("no lock file was written", file=sys.stderr)
         return OUR_FAULT
     for name, value in lock.unreproducible.items():
         complain(f"{name}: {value}: an unreproducible input, which --locked refuses")
-    output = args.output or options.lock_file(args)
     if output == STDOUT:
         print(lock_text(lock), end="")
         return EXPECTED

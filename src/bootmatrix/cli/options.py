@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli.output import complain
 from bootmatrix.errors import InputError
-from bootmatrix.load.data_paths import arch_folders
+from bootmatrix.load.data_paths import arch_folders, beside
 from bootmatrix.load.kernels import kernels_file, with_custom_kernels
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Plan, Profile
@@ -38,8 +38,11 @@ def commit_under_test() -> str:
 
 
 def lock_file(args: argparse.Namespace) -> Path:
-    """Return the input's lock file: `a.matrix.lock` for `a.matrix.yml`."""
-    return Path(args.files[0]).with_suffix(".lock")
+    """Return the input's lock file: `a.matrix.lock` for `a.matrix.yml`.
+
+    Raises InputError for a link out of the input's project.
+    """
+    return beside(Path(args.files[0]), ".lock")
 
 
 def workspace(args: argparse.Namespace) -> Workspace:

@@ -72,6 +72,18 @@ def project_of(folder: Path) -> Path:
     return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return a path beside a file, named like it.
+
+    Raises InputError for a link out of the file's project: nobody has named it.
+    """
+    other = path.with_suffix(suffix)
+    root = project_of(path.parent.resolve())
+    if other.is_symlink() and not other.resolve().is_relative_to(root):
+        raise InputError(f"{other}: a link out of {root}", "Remove it, or name the file by an option.")
+    return other
+
+
 def within_project(path: Path) -> Path:
     """Return a path; a relative one must not lead out of the project.
 
