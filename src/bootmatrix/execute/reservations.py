@@ -1,7 +1,7 @@
 """Cores and memory that all runs with one cache reserve for their guests.
 
 Each reservation is a file, locked while its process lives: a killed run holds nothing. Runs that wait take turns: each
-has a ticket, which is such a file too, and the oldest is first.
+has a ticket, which is such a file too, and the oldest is first. Times are those since the boot, which no clock changes.
 """
 
 from __future__ import annotations
@@ -95,15 +95,15 @@ class Reservations:
 
     def _is_first(self) -> bool:
         own = self._ticket.path.name if self._ticket else ""
-        fresh_s = time.time() - PATIENCE_S
+        fresh_s = time.monotonic() - PATIENCE_S
         tickets = (entry for entry in os.scandir(self._folder) if entry.name.startswith(TICKET))
         return min((one.name for one in tickets if one.stat().st_mtime > fresh_s), default=own) == own
 
     def _wait_in_queue(self) -> None:
         if self._ticket is None:
-            self._ticket = self._write(Room(), f"{TICKET}{time.time_ns():020}-")
+            self._ticket = self._write(Room(), f"{TICKET}{time.monotonic_ns():020}-")
         with suppress(FileNotFoundError):
-            os.utime(self._ticket.path)
+            os.utime(self._ticket.path, (now_s := time.monotonic(), now_s))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
