@@ -131,8 +131,8 @@ def processes() -> dict[int, str]:
 def test_the_first_interrupt_is_the_commands(host: Host) -> None:
     process = host.begin("trap 'echo so; exit 9' INT; echo begun; while :; do sleep 0.1; done")
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=LIMIT_S)[0] == "so\n"
-    assert process.returncode == 9
+    told = process.communicate(timeout=LIMIT_S)
+    assert (told[0], process.returncode) == ("so\n", 9), told
 
 
 def test_variables_of_here_are_passed_by_name(host: Host) -> None:
