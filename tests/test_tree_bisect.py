@@ -230,6 +230,7 @@ onboot:
 
 
 @pytest.mark.boots
+@pytest.mark.long
 def test_real_kernels(tool: Tool, repository: Path, tmp_path: Path) -> None:
     """Two commits, whose builds make the packages of two kernels."""
     archive = open_archive(Store(default_cache()), offline=False, lock=None, address=None, progress=NullObserver())
