@@ -6,7 +6,7 @@ import re
 import sys
 import termios
 import tty
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from socket import socket
@@ -111,6 +111,8 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     if user is None:
         raise InputError(f"--user {args.user!r} must be UID or UID:GID")
     folder, has_tree = os.getcwd(), args.tree  # noqa: PTH109
+    if args.get:
+        _check_places(args.get)
     env = dict(pair for text in args.env for pair in _variables(text))
     job: dict[str, Any] = {
         "words": words,
@@ -128,6 +130,19 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
         env = {"TERM": os.environ.get("TERM", "linux"), **env}
         job |= {"rows": size.lines or 24, "columns": size.columns or 80}
     return {**job, "env": env}
+
+
+def _check_places(paths: Sequence[str]) -> None:
+    """Refuse to write what the guest sends through a link of the current folder out of its project.
+
+    Raises InputError for such a link.
+    """
+    from bootmatrix.load.data_paths import within_project  # not light
+    from bootmatrix.workspace.exec_job import place_of
+
+    for place in map(place_of, paths):
+        within_project(place)
+        within_project(place / place.name)  # if the former is a folder
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:

@@ -123,7 +123,7 @@ async def run_job(  # noqa: PLR0913, PLR0917
         messages.append(_fault_text(end, job))
     for path in job.get:
         try:
-            messages += await guest.get(_inside(path, job), _outside(path, job))
+            messages += await guest.get(_inside(path, job), Path(job.folder) / place_of(path))
         except AgentError as error:
             messages.append(error.message)
             status = status or OUR_STATUS
@@ -194,8 +194,9 @@ def _inside(path: str, job: ExecJob) -> str:
     return os.path.normpath(Path(job.folder) / path)
 
 
-def _outside(path: str, job: ExecJob) -> Path:
-    return Path(job.folder) / (Path(path).name if path.startswith("/") else path)
+def place_of(path: str) -> Path:
+    """Return where a file of the guest is put, relative to the job's folder."""
+    return Path(Path(path).name if path.startswith("/") else path)
 
 
 def _fault_text(end: CommandEnd, job: ExecJob) -> str:

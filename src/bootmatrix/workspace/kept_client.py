@@ -28,6 +28,12 @@ SOCKET, NEW_SOCKET, INFO = "socket", "socket.new", "guest.json"
 LENGTH = struct.Struct(">I")
 MAX_MESSAGE_BYTES = 4 << 20
 STOP_S = 15.0
+NEARBY = ("arch", "kernels", "kernels.yml", "registries.yml")
+"""Files and folders of the current folder that decide kernels, machines and images."""
+VARIABLES = tuple(
+    f"BOOTMATRIX_{name}" for name in ("ARCH", "ARCHIVE", "CACHE", "CATALOGUES", "KERNELS", "KEYRING", "REGISTRIES")
+)
+"""Those that decide the same."""
 HELD = "failed"
 """Key in the selection of a guest that has failed and is held; its value is the container."""
 
@@ -51,9 +57,20 @@ def is_held(guest: KeptGuest) -> bool:
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
-    """Return the id of a guest with these settings, of this version of bootmatrix."""
-    text = json.dumps({**settings, "version": __version__, "package": str(Path(__file__).parent)}, sort_keys=True)
+    """Return the id of a guest with these settings, of this version of bootmatrix.
+
+    The same words may mean another guest in another folder, which may be somebody else's.
+    """
+    own = {"version": __version__, "package": str(Path(__file__).parent), **_surroundings(str(settings["name"]))}
+    text = json.dumps({**settings, **own}, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _surroundings(name: str) -> dict[str, Any]:
+    """Return what else decides a guest: variables, and the current folder if it has files for it."""
+    files = (*NEARBY, name, name.partition(":")[2], *name.split("+"))
+    folder = os.getcwd() if any(file and os.path.exists(file) for file in files) else ""  # noqa: PTH109, PTH110
+    return {"folder": folder, "variables": {name: os.environ.get(name, "") for name in VARIABLES}}
 
 
 def guests_folder() -> Path:
