@@ -3,9 +3,11 @@ firmware."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.cli.matrix import rest_of_newest
 from bootmatrix.errors import FileError, HostError, InputError
 from bootmatrix.load.catalogue import load_catalogues
 from bootmatrix.load.data_paths import CHECKOUT, PACKAGE, arch_folders
@@ -25,9 +28,12 @@ from bootmatrix.model.run_config import RunConfig, SourceConfig
 from bootmatrix.qemu import sandbox
 from bootmatrix.runs.run_store import STARTED_FILE
 from bootmatrix.workspace import kept_server
-from bootmatrix.workspace.kept_client import guests_folder
+from bootmatrix.workspace.finished import RunOptions
+from bootmatrix.workspace.kept_client import guests_folder, key_of
 from bootmatrix.workspace.kept_server import KeptSettings
 from bootmatrix.workspace.planned_run import PlannedRun, check_tiers, load_resumable, resume_command
+from bootmatrix.workspace.run import begin
+from bootmatrix.workspace.workspace import Workspace
 from command_line import Tool, tool
 from samples import green_records, make_cell, write_run
 
@@ -226,6 +232,55 @@ def test_the_lock_beside_a_matrix_is_no_link_out_of_its_project(tmp_path: Path, 
     (project / "a.matrix.lock").unlink()
     (project / "a.matrix.lock").symlink_to("locks/today")
     assert "a link out of" not in tool(words[0], str(project / "a.matrix.yml"), *words[1:], "--offline").stderr
+
+
+@pytest.mark.parametrize("path", ["out", "/var/out", "out/logs"])
+@pytest.mark.parametrize("link", ["out", "out/out", "out/logs/logs"])
+def test_a_guests_files_are_not_written_through_its_links(tmp_path: Path, tool: Tool, path: str, link: str) -> None:
+    """Program and guest may be of the same checkout: `--get out` would write a file of them into a home."""
+    place = tmp_path / link
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to("/tmp")
+    shown = tool("exec", "--arch", "none", "--get", path, "--", "true")
+    leads_out = link in {"out", f"{Path(path).name}/{Path(path).name}", f"{path}/{Path(path).name}"}
+    assert ("a link out of" in shown.stderr) is leads_out, shown.stderr
+    assert shown.returncode == (2 if leads_out else 125)
+
+
+def test_the_same_words_mean_another_kept_guest_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spec, kernels or mirrors of one folder make no guest for commands of another."""
+    for name in ("mine", "theirs", "plain", "empty"):
+        (tmp_path / name).mkdir()
+    for name in ("mine", "theirs"):
+        (tmp_path / name / "app.yml").touch()
+    (tmp_path / "theirs/registries.yml").touch()
+
+    def key(folder: str, name: str) -> str:
+        monkeypatch.chdir(tmp_path / folder)
+        return key_of({"name": name, "arch": "x86_64", "kernel": "6.1"})
+
+    assert len({key(folder, "app.yml") for folder in ("mine", "theirs", "plain")}) == 3
+    assert key("plain", "redis:7") == key("empty", "redis:7") != key("theirs", "redis:7")
+    before = key("plain", "redis:7")
+    monkeypatch.setenv("BOOTMATRIX_ARCHIVE", "http://archive.example/debian")
+    assert key("plain", "redis:7") != before
+
+
+def test_a_run_that_came_with_it_is_not_taken_up_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(cache=tmp_path / "cache", reports=tmp_path / "reports", offline=True)
+    planned = workspace.plan("hello", arch=["x86_64"], kernel=["6.1"])
+    run = begin(planned, "", RunOptions()).path
+    gc.collect()  # its process ended: nobody holds it
+    resumed = rest_of_newest(workspace, planned, RunOptions())
+    assert resumed and resumed.name == run.name, capsys.readouterr().out
+    shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(run)
+    (tmp_path / "copy").rename(run)
+    assert rest_of_newest(workspace, planned, RunOptions()) is None
+    assert "was not begun with this cache. If you trust it: --resume" in capsys.readouterr().out
 
 
 def test_a_saved_run_alone_runs_nothing_on_the_hosts_kernel(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from bootmatrix.model.durations import duration_s
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.guest_holder import DEFAULT_KEEP_S, GuestHolder
 from bootmatrix.workspace.planned_run import PlannedRun, check_unchanged, resume_command
-from bootmatrix.workspace.run import UNDER_WAY_S, OpenRun, open_run, request_of
+from bootmatrix.workspace.run import UNDER_WAY_S, OpenRun, open_run, request_of, was_begun_here
 from bootmatrix.workspace.workspace import Workspace
 
 BRANCH_VARIABLES = ("BOOTMATRIX_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "BRANCH_NAME")
@@ -54,20 +54,23 @@ def run(args: argparse.Namespace) -> int:
     selection = replace(options.selection(args), needs_qemu=is_local, boards=boards)
     planned = workspace.plan(*args.files, selection=selection)
     options.print_notes(planned.plan)
-    rest = _rest_of_newest(workspace, planned, _run_options(args)) if args.resume_or_start else None
+    rest = rest_of_newest(workspace, planned, _run_options(args)) if args.resume_or_start else None
     return run_planned(args, rest or planned)
 
 
-def _rest_of_newest(workspace: Workspace, planned: PlannedRun, chosen: RunOptions) -> PlannedRun | None:
+def rest_of_newest(workspace: Workspace, planned: PlannedRun, chosen: RunOptions) -> PlannedRun | None:
     """Plan the rest of the newest run of the same matrix.
 
-    None if it was not interrupted, or anything has changed since it began.
+    None if it was not interrupted, was begun elsewhere, or anything has changed since it began.
     """
     newest = ask(planned.reports, lambda rows: rows.runs(planned.title, limit=1, until=now()))
     lines = [with_life(line, planned.reports) for line in newest]
     if not lines or lines[0].state is not RunState.INTERRUPTED:
         return None
     folder = planned.reports / lines[0].name
+    if not was_begun_here(folder, planned.config.sources.cache):
+        say(f"starting a new run: {folder} was not begun with this cache. If you trust it: --resume {folder}")
+        return None
     try:
         resumed, request = workspace.resume(folder, planned.tiers), request_of(planned, chosen)
         if resumed.before:

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import hashlib
+import os
 import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from bootmatrix.assembly.build_context import open_builder
 from bootmatrix.assembly.input_digests import digests
 from bootmatrix.errors import HostError, InputError
 from bootmatrix.execute.executor import ExecutorSettings, OpenExecutor, keep_durable, requests_of, run_requests
+from bootmatrix.fsio import open_plain
 from bootmatrix.history.acceptance import AcceptedFailure, of_title, read_accepted, without_passed
 from bootmatrix.history.lookup import past_of_run, read_baseline, usual_s
 from bootmatrix.history.reference import LAST_GOOD, RunLocation, find_baseline
@@ -27,7 +30,8 @@ from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.redact import redacted
 from bootmatrix.runs.hold import DISK_FULL
 from bootmatrix.runs.host import SpareRoom
-from bootmatrix.runs.run_store import RunWriter, load_run
+from bootmatrix.runs.run_store import STARTED_FILE, RunWriter, load_run
+from bootmatrix.store import Store
 from bootmatrix.workspace.finished import FinishedRun, RunOptions
 from bootmatrix.workspace.planned_run import (
     PlannedRun,
@@ -39,6 +43,8 @@ from bootmatrix.workspace.planned_run import (
 )
 from bootmatrix.workspace.saved_run import SavedRun
 
+BEGUN = "begun"
+"""Kind of the cache's records of runs that were begun with it."""
 UNDER_WAY_S = 0.5
 """The first guest runs by then, which leaves time to load modules that are used at its end."""
 
@@ -184,12 +190,32 @@ def begin(planned: PlannedRun, baseline: str, options: RunOptions) -> RunWriter:
     Raises InputError if inputs have changed since the run began, or another process writes to it.
     """
     if planned.before is None:
-        return RunWriter.create(planned.reports, planned.title, baseline, request_of(planned, options), options.branch)
+        request = request_of(planned, options)
+        writer = RunWriter.create(planned.reports, planned.title, baseline, request, options.branch)
+        with suppress(HostError):  # the cache's disk may be full, and all that is lost is --resume-or-start
+            Store(planned.config.sources.cache).set_memo(BEGUN, _identity(writer.path), b"")
+        return writer
     folder = planned.reports / planned.name
     check_sources(folder, planned.before.order, planned.config.sources)
     check_unchanged(planned.before, request_of(planned, options))
     check_machines(folder, planned.before.order, options)
     return RunWriter.resume(folder)
+
+
+def was_begun_here(folder: Path, cache: Path) -> bool:
+    """Return whether a run was begun with this cache, in this place.
+
+    Others came from elsewhere, such as with a checkout, and may be anybody's.
+    """
+    with suppress(OSError):
+        return Store(cache).memo(BEGUN, _identity(folder)) is not None
+    return False
+
+
+def _identity(folder: Path) -> str:
+    """Identify a run by its first file, which a copy does not share."""
+    with open_plain(folder / STARTED_FILE) as file:
+        return f"{folder.resolve()} {os.fstat(file.fileno()).st_ino} {hashlib.sha256(file.read()).hexdigest()}"
 
 
 def request_of(planned: PlannedRun, options: RunOptions) -> RunRequest:
