@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.cli.matrix import rest_of_newest
+from bootmatrix.cli.options import results_folder
 from bootmatrix.errors import FileError, HostError, InputError
 from bootmatrix.load.catalogue import load_catalogues
+from bootmatrix.load.cluster import load_cloud_machine
 from bootmatrix.load.data_paths import CHECKOUT, PACKAGE, arch_folders
 from bootmatrix.load.kernels import kernels_file, load_custom_kernels
 from bootmatrix.load.profile import load_profile, load_profiles
@@ -157,9 +159,12 @@ def _load_all() -> None:
     load_catalogues()
     load_custom_kernels(kernels_file(), profiles)
     load_registries(registries_file())
+    load_cloud_machine("aws", profiles["x86_64"])
 
 
-@pytest.mark.parametrize("name", ["arch/x.yml", "kernels/x.yml", "kernels.yml", "registries.yml"])
+@pytest.mark.parametrize(
+    "name", ["arch/x.yml", "arch/clouds/aws.yml", "kernels/x.yml", "kernels.yml", "registries.yml"]
+)
 def test_no_link_in_it_shows_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A message about a file quotes it, and a log of CI may be public."""
     (tmp_path / "private").write_text("token-of-mine:\n")
@@ -245,6 +250,13 @@ def test_a_guests_files_are_not_written_through_its_links(tmp_path: Path, tool: 
     leads_out = link in {"out", f"{Path(path).name}/{Path(path).name}", f"{path}/{Path(path).name}"}
     assert ("a link out of" in shown.stderr) is leads_out, shown.stderr
     assert shown.returncode == (2 if leads_out else 125)
+
+
+def test_no_file_is_kept_through_a_link_of_it(tmp_path: Path) -> None:
+    assert results_folder(tmp_path / "out") == results_folder(tmp_path / "out")
+    (tmp_path / "out/console.log").symlink_to(tmp_path / "bashrc")
+    with pytest.raises(InputError, match=r"--keep .*out: console\.log in it is a link"):
+        results_folder(tmp_path / "out")
 
 
 def test_the_same_words_mean_another_kept_guest_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,21 @@ def lock_file(args: argparse.Namespace) -> Path:
     return beside(Path(args.files[0]), ".lock")
 
 
+def results_folder(folder: Path) -> Path:
+    """Make the folder of `--keep`.
+
+    Raises InputError if it cannot be made, or has links, through which results would be written elsewhere.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        link = next((path for path in sorted(folder.iterdir()) if path.is_symlink()), None)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}") from error
+    if link:
+        raise InputError(f"--keep {folder}: {link.name} in it is a link", "Name an empty folder.")
+    return folder
+
+
 def workspace(args: argparse.Namespace) -> Workspace:
     """Make the workspace from the options; missing options have their default."""
     from bootmatrix.workspace.workspace import Workspace

@@ -150,7 +150,7 @@ def _proof(args: argparse.Namespace) -> ConsoleProof | None:
 def _folder(args: argparse.Namespace) -> Iterator[Path]:
     """Provide the folder for the console and the other results of a boot.
 
-    Raises InputError if the folder cannot be created, or --dump has no folder to keep.
+    Raises InputError if the folder cannot be used, or --dump has no folder to keep.
     """
     if args.keep is None:
         if args.dump:
@@ -159,11 +159,7 @@ def _folder(args: argparse.Namespace) -> Iterator[Path]:
         with Store(options.workspace(args).cache_folder.absolute()).workspace() as folder:
             yield folder
         return
-    try:
-        args.keep.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{args.keep}: {error.strerror}") from error
-    yield args.keep
+    yield options.results_folder(args.keep)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def run_on(args: argparse.Namespace) -> int:
         raise InputError(f"--on {args.on} cannot be combined with --{refused[0].replace('_', '-')}")
     with temporary_folder() as folder:
         if args.keep:
-            args.keep.mkdir(parents=True, exist_ok=True)
+            options.results_folder(args.keep)
         on = _on_docker if args.on == "docker" else _in_cloud
         judgement = on(args, folder, args.keep or folder)
     say(f"\n{judgement.verdict}: {one_line(judgement.reason)}")

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from bootmatrix import plugins
 from bootmatrix.errors import InputError
-from bootmatrix.load.data_paths import arch_folders
+from bootmatrix.load.data_paths import arch_folders, within_project
 from bootmatrix.load.document import Document, Location
 from bootmatrix.load.validate import read_model
 from bootmatrix.model import Profile
@@ -116,7 +116,7 @@ def load_cloud_machine(cloud: str, profile: Profile) -> CloudMachine:
     files = [path for folder in arch_folders() if (path := folder / "clouds" / f"{cloud}.yml").is_file()]
     if not files:
         raise InputError(f"no file clouds/{cloud}.yml in any folder of profiles")
-    machines = load_cloud(files[-1]).instances
+    machines = load_cloud(within_project(files[-1])).instances
     name = profile.names.oci.split("/")[1]
     if name not in machines:
         raise InputError(f"{files[-1]}: {cloud} has no machine for {profile.name}", f"It has: {', '.join(machines)}.")
