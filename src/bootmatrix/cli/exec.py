@@ -133,7 +133,7 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
 
 
 def _check_places(paths: Sequence[str]) -> None:
-    """Refuse to write what the guest sends through a link of the current folder out of its project.
+    """Refuse to write a guest's files through a link out of the project.
 
     Raises InputError for such a link.
     """

@@ -67,7 +67,7 @@ def key_of(settings: Mapping[str, Any]) -> str:
 
 
 def _surroundings(name: str) -> dict[str, Any]:
-    """Return what else decides a guest: variables, and the current folder if it has files for it."""
+    """Return what else decides a guest: variables, the folder of its files."""
     files = (*NEARBY, name, name.partition(":")[2], *name.split("+"))
     folder = os.getcwd() if any(file and os.path.exists(file) for file in files) else ""  # noqa: PTH109, PTH110
     return {"folder": folder, "variables": {name: os.environ.get(name, "") for name in VARIABLES}}
