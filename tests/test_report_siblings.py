@@ -16,11 +16,12 @@ BITS = {"armv7": 32}
 def record(place: str, verdict: Verdict) -> Record:
     """A record by `arch/kernel`."""
     arch, kernel = place.split("/")
+    version, _, size = kernel.partition("-")
     traits = Traits(
         bits=32 if arch in BITS else 64,
         endian="big" if arch == "s390x" else "little",
-        page_kib=64 if kernel.endswith("-64k") else 4,
-        kernel_version=kernel.removesuffix("-64k"),
+        page_kib=int(size.removesuffix("k") or 4),
+        kernel_version=version,
     )
     return make_record(make_cell(arch, kernel).model_copy(update={"traits": traits}), verdict)
 
@@ -65,6 +66,11 @@ def unique(sentences: Iterable[str]) -> list[str]:
             "aarch64/7.2",
             "aarch64/6.1 x86_64/7.2 x86_64/6.1",
             "Only aarch64 with kernel 7.2: the only such cell fails, all 3 others pass.",
+        ),
+        (
+            "aarch64/7.2-16k ppc64le/6.1-64k",
+            "aarch64/6.1 ppc64le/7.2",
+            "Only 16k pages and 64k pages: all 2 such cells fail, all 2 others pass.",
         ),
         ("x86_64/7.2 aarch64/6.1", "", "Everywhere: none of the 2 cells of this spec passes."),
     ],
@@ -122,6 +128,13 @@ def test_a_test_that_did_not_run_in_a_cell_neither_fails_nor_passes_there() -> N
 def test_a_fault_of_ours_is_neither_a_pass_nor_a_failure() -> None:
     (words,) = told("armv7/7.2", "armv7/6.1 x86_64/6.1", ours="x86_64/7.2 ppc64le/7.2")
     assert words == "Only Linux 7.2: the only such cell fails, all 2 others pass."
+
+
+def test_a_page_size_with_which_one_passes_explains_nothing() -> None:
+    assert not any(words.startswith("Only") for words in told("aarch64/7.2-16k ppc64le/6.1-64k", "ppc64le/7.2-64k"))
+    assert not any(
+        words.startswith("Only") for words in told("aarch64/7.2-16k ppc64le/6.1-64k x86_64/6.1", "x86_64/7.2")
+    )
 
 
 def test_a_single_cell_has_nothing_beside_it() -> None:

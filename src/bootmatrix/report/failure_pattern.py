@@ -2,7 +2,8 @@
 
 Cells of one spec differ by axes: architecture, machine, kernel, word size, byte order, page size,
 width of addresses, kernel version.
-A value, or a pair of values, explains a failure if all cells with it fail and all others pass.
+A value, a pair of values, or several page sizes or widths explain a failure if all cells with them fail and all
+others pass.
 Where two tests fail in different cells, each of them is explained by itself.
 """
 
@@ -26,6 +27,9 @@ Value = tuple[str, str]
 
 COMMON = {"4k pages", "64-bit", "little-endian"}
 """Traits of most machines: another trait that fits as well says more about a failure."""
+
+MANY = ("page size", "addresses")
+"""Axes of traits with more than two values: several can explain a failure together."""
 
 ALL: tuple[Value, ...] = ()
 """The key of all cells."""
@@ -51,6 +55,12 @@ class Counts:
     def explains(self, group: tuple[Value, ...]) -> bool:
         """Return whether exactly the cells with these values fail."""
         return 0 < self.bad[group] == self.bad[ALL] and not self.good[group] and self.good[ALL] > 0
+
+    def several(self, axis: str) -> list[str]:
+        """Return the values of an axis with which exactly the failing cells are, if any."""
+        groups = [group for group in self.bad if [name for name, _ in group] == [axis]]
+        are_all = sum(self.bad[group] for group in groups) == self.bad[ALL] and self.good[ALL] > 0
+        return [group[0][1] for group in groups] if are_all and not any(map(self.good.get, groups)) else []
 
 
 @dataclass
@@ -141,6 +151,8 @@ def _only(cell: Cell, counts: Counts) -> str:
     if singles:
         words = _names(singles)
         return f"{words[0]}{_here(words[1:])}"
+    if several := next(filter(None, map(counts.several, MANY)), []):
+        return _listed(several)
     pairs = [_pair(pair) for pair in combinations(values, 2) if counts.explains(pair)]
     # A kernel is named by its version, mostly.
     pairs = list({words.replace("Linux ", "kernel "): words for words in reversed(pairs)}.values())[::-1][:MAX_PAIRS]
