@@ -16,6 +16,14 @@ finish() {
 is_active() { [ "$(systemctl is-active "$UNIT" 2>/dev/null)" = active ]; }
 is_starting() { case $(systemctl is-system-running 2>/dev/null) in initializing | starting) ;; *) false ;; esac; }
 since() { systemctl show --property=ActiveEnterTimestampMonotonic "$UNIT"; }
+property() { systemctl show --value --property="$1" "$2"; }
+# Such as `x.service failed: exit-code, status 3`, with the results of systemd.exec(5).
+state_of() {
+  state=$(property ActiveState "$1") result=$(property Result "$1") status=$(property ExecMainStatus "$1")
+  [ "$state" = failed ] || state="is $state"
+  [ "$result" = success ] || state="$state: $result${status:+, status $status}"
+  echo "$1 $state"
+}
 scale=$(sed -n 's/.*bootmatrix\.scale=\([0-9]\{1,4\}\).*/\1/p' /proc/cmdline)
 now_s() { cut -d. -f1 /proc/uptime; }
 
@@ -23,17 +31,18 @@ UNIT='@UNIT@' STAYS_S=@STAYS_S@
 echo "1..3"
 end=
 until is_active; do
-  ! systemctl --quiet is-failed "$UNIT" || failed "$UNIT is active"
+  ! systemctl --quiet is-failed "$UNIT" || failed "$(state_of "$UNIT")"
   is_starting || end=${end:-$(($(now_s) + @LIMIT_S@ * ${scale:-1}))}
-  [ -z "$end" ] || [ "$(now_s)" -lt "$end" ] || failed "$UNIT is active"
+  [ -z "$end" ] || [ "$(now_s)" -lt "$end" ] || failed "$(state_of "$UNIT")"
   sleep 0.5
 done
 passed "$UNIT is active"
 since=$(since)
 sleep $STAYS_S
-is_active && [ "$(since)" = "$since" ] || failed "$UNIT stays active for $STAYS_S s"
+is_active || failed "$(state_of "$UNIT")"
+[ "$(since)" = "$since" ] || failed "$UNIT was restarted within $STAYS_S s"
 passed "$UNIT stays active for $STAYS_S s"
-units=$(systemctl list-units --state=failed --plain --no-legend | cut -d' ' -f1)
-[ -z "$units" ] || failed "no unit failed: $(echo $units)" "$(echo "$units" | head -n 1)"
+set -- $(systemctl list-units --state=failed --plain --no-legend | cut -d' ' -f1)
+[ $# = 0 ] || failed "$(state_of "$1")${2:+, and so did $(shift && echo "$@")}" "$1"
 passed "no unit failed"
 finish 0
