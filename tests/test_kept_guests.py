@@ -254,8 +254,11 @@ def test_an_owner_that_is_killed_takes_its_guest_along(tmp_path: Path) -> None:
     assert not [path for path in (store.folder / "temp").iterdir() if path.name.startswith(f"{owner}-")]
 
 
-def test_a_kept_guest_that_ends_under_a_command_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "words"), [("c", "kernel panic: sysrq triggered crash"), ("o", "it turned itself off")]
+)
+def test_a_kept_guest_that_ends_under_a_command_says_why(tmp_path: Path, key: str, words: str) -> None:
     host = Host(tmp_path)
-    status, _, errors = host.sh("echo c >/proc/sysrq-trigger; sleep 60", *KEPT, "--privileged")
-    assert (status, "has ended: kernel panic: sysrq triggered crash\n" in errors) == (125, True), errors
+    status, _, errors = host.sh(f"echo {key} >/proc/sysrq-trigger; sleep 60", *KEPT, "--privileged")
+    assert (status, f"has ended: {words}\n" in errors) == (125, True), errors
     assert until(lambda: "no guest is kept" in host.run("guests")[1], 5)

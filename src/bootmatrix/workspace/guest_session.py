@@ -29,6 +29,7 @@ from bootmatrix.source.guest_repository import GuestRepository
 
 PACKAGE_FIELDS = {"name", "version", "architecture", "suite", "sha256"}
 EXITS = {"guest-reset": "it reset its machine", "guest-shutdown": "it turned itself off"}
+NO_RESULT = "without a result"
 END_S = 10.0
 """For the end of a guest to be known after its agent's channel was closed."""
 
@@ -139,8 +140,10 @@ class GuestSession:
         outcome, judgement = self.booted.outcome, self._judgement()
         reason = judgement.reason.removeprefix("the guest ended ")
         exits = (EXITS.get(str(event.data.get("reason"))) for event in outcome.events if event.name == "SHUTDOWN")
-        way = next((f" ({words})" for words in exits if words), "") if judgement.verdict is Verdict.FAIL else ""
-        return f"has ended: {reason}{way}"
+        way = next(filter(None, exits), "") if judgement.verdict is Verdict.FAIL else ""
+        if way and reason.startswith(NO_RESULT):  # which guests that serve commands never have
+            return f"has ended: {way}"
+        return f"has ended: {reason}{f' ({way})' if way else ''}"
 
 
 def _waited_s() -> float:
