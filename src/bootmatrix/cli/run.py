@@ -39,6 +39,7 @@ from bootmatrix.workspace.guest_holder import GuestHolder
 from bootmatrix.workspace.single_guest import SingleGuest, find_guest
 
 FOLLOW_S = 0.05
+OUTBOUND_ADVICE = "  'bootmatrix shell --network outbound' opens a shell in an image with such a network."
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,6 +107,8 @@ def _begin(args: argparse.Namespace) -> None:
 
 def _become_qemu(program: str, guest: SingleGuest, args: argparse.Namespace) -> NoReturn:
     """Replace this process by QEMU, with the console on the terminal."""
+    if guest.bootable.outbound:
+        say("note: nothing leads outside from this guest, whose card is that of '--network guest'", OUTBOUND_ADVICE)
     sys.stdout.flush()
     command = interactive(guest.machine, guest.bootable, shell=args.shell, gdb_port=args.gdb)
     os.chdir("/")  # QEMU prefers firmware of the current folder to its own

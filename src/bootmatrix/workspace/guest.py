@@ -24,10 +24,11 @@ from bootmatrix.guest.requests import ENVIRONMENT, GuestRequest, TerminalSize
 from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.recipe import shipped_image
 from bootmatrix.load.spec import find_spec
-from bootmatrix.model import Bootable, Container, ImageOverride, KernelFault, Spec
+from bootmatrix.model import Bootable, Container, GuestSize, ImageOverride, KernelFault, Machine, Spec
 from bootmatrix.model.cell import Network
 from bootmatrix.model.spec import CHECK, MODULES
 from bootmatrix.progress import NullObserver, Observer
+from bootmatrix.qemu.host import total_memory_mib
 from bootmatrix.workspace.guest_session import GuestSession, open_session
 from bootmatrix.workspace.planned_run import PlannedRun
 
@@ -35,6 +36,8 @@ DEFAULT_IMAGE = "debian-small"
 ROOT = "root"
 """Name of the container whose root commands use, in a guest made for an image."""
 POLL_S = 0.1
+ROOMY_MIB, HOST_PARTS = 2048, 4
+"""Memory of a guest for an image: half of it can be files. At most one of so many parts of the host's."""
 RESOLVERS = "/run/resolvconf/resolv.conf"
 """Written by the shipped DHCP client, in the guest's own root."""
 CONTAINERS = "/containers"
@@ -303,6 +306,15 @@ def image_spec(image: str, network: Network | None = None, modules: Sequence[str
     return spec, ImageOverride(pattern=root.image, source=source, folder=str(folder) if shipped else ".")
 
 
+def roomy_size(machine: Machine, host_mib: int) -> GuestSize:
+    """Return a size for commands that write: install packages, unpack trees.
+
+    A guest takes from the host only the memory that it uses.
+    """
+    memory_mib = min(ROOMY_MIB, host_mib // HOST_PARTS, machine.max_memory_mib or 0)
+    return GuestSize(memory_mib=memory_mib) if memory_mib > machine.memory_mib else GuestSize()
+
+
 def plan_guest(
     plan_single: Callable[[str], PlannedRun], name: str, modules: Sequence[str] = ()
 ) -> tuple[PlannedRun, str]:
@@ -323,7 +335,9 @@ def plan_guest(
         return replace(planned, config=replace(planned.config, fork=True)), ""
     planned = plan_single("hello")
     spec, override = image_spec(name, planned.cells[0].network, modules)
-    cell = planned.cells[0].model_copy(update={"spec": spec.path, "spec_name": spec.name})
+    first = planned.cells[0]
+    size = first.size.over(roomy_size(planned.config.machine(first), total_memory_mib()))
+    cell = first.model_copy(update={"spec": spec.path, "spec_name": spec.name, "size": size})
     sources = replace(planned.config.sources, images=(override, *planned.config.sources.images))
     config = replace(planned.config, sources=sources, specs={spec.path: spec}, fork=True)
     plan = planned.plan.model_copy(update={"cells": (cell,)})
