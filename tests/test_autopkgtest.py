@@ -163,6 +163,7 @@ def test_commands_have_their_own_streams_and_status(caller: Caller) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (3, b"\0\xff", b"no\n")
     assert caller.run("sh", "-c", "kill -9 $$").returncode == 128 + 9
     assert caller.run("sh", "-c", "exit 125").returncode == 125
+    assert caller.run("sh", "-c", "exit 255").returncode == 253, "255 would be a fault of the testbed"
     assert caller.run("/bin/nothing").returncode == 127
     # A path of this host names a program of the guest.
     assert (
