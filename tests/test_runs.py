@@ -162,6 +162,17 @@ def test_a_latest_that_is_no_link_is_left_alone(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["latest"]
 
 
+def test_a_link_that_leads_to_no_run_is_left_alone(tmp_path: Path) -> None:
+    """The reports of a checkout may be a link to a folder of releases, whose newest is `latest`."""
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "latest").symlink_to("v1")
+    with pytest.raises(InputError, match="latest is not a link to the newest run"):
+        RunWriter.create(tmp_path, "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "v1"]
+    (tmp_path / "v1").rmdir()  # as of a run that was removed
+    assert RunWriter.create(tmp_path, "a").path == (tmp_path / "latest").resolve()
+
+
 def test_text_that_is_no_unicode_does_not_stop_a_record(tmp_path: Path) -> None:
     writer = RunWriter.create(tmp_path, "a")
     writer.add(make_record(make_cell("x86_64"), reason="broken \udc80 byte"))

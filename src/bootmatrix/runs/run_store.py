@@ -85,7 +85,8 @@ class RunWriter:
         Raises InputError if `reports/latest` is something other than a link, OSError if the folder cannot be made.
         """
         link = reports / LATEST
-        if link.exists() and not link.is_symlink():
+        # `reports` may be a link of somebody else's checkout to any folder.
+        if link.exists() and not (link.is_symlink() and _is_run(link)):
             raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix creates it again.")
         reports.mkdir(parents=True, exist_ok=True)
         path = _new_folder(reports, title)
@@ -295,6 +296,10 @@ def cell_folder(folder: Path, cell: Cell) -> Path:
 def write_model(path: Path, model: Model) -> None:
     """Write a value as JSON, in lines, whole or not at all."""
     write_atomic(path, as_json(model, indent=1) + b"\n")
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (RUN_FILE, STARTED_FILE))
 
 
 def _now() -> str:
