@@ -23,7 +23,7 @@ from kills import adopting
 pytestmark = pytest.mark.boots
 TOOL = Path(sys.executable).with_name("bootmatrix")
 LIMIT_S = 300
-GUEST = ("--arch", "x86_64", "--image", "busybox")
+GUEST = ("--arch", "x86_64", "--image", "busybox", "--memory", "512M")
 KEPT = ("--keep-alive", "10m")
 ENDLESS = "trap : INT; echo begun; while :; do sleep 1; done"
 """A command that does not end by Ctrl-C."""

@@ -215,7 +215,8 @@ def was_begun_here(folder: Path, cache: Path) -> bool:
 def _identity(folder: Path) -> str:
     """Identify a run by its first file, which a copy does not share."""
     with open_plain(folder / STARTED_FILE) as file:
-        return f"{folder.resolve()} {os.fstat(file.fileno()).st_ino} {hashlib.sha256(file.read()).hexdigest()}"
+        inode, digest = os.fstat(file.fileno()).st_ino, hashlib.sha256(file.read()).hexdigest()
+        return f"{os.fsencode(folder.resolve())!r} {inode} {digest}"
 
 
 def request_of(planned: PlannedRun, options: RunOptions) -> RunRequest:
