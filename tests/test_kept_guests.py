@@ -40,10 +40,11 @@ class Host:
         pipe = subprocess.PIPE
         command = [str(TOOL), *words]
         with Path(stdin).open("rb") as file:
-            return subprocess.Popen(command, env=self.env, text=True, cwd=cwd, stdin=file, stdout=pipe, stderr=pipe)
+            place = cwd or self.folder
+            return subprocess.Popen(command, env=self.env, text=True, cwd=place, stdin=file, stdout=pipe, stderr=pipe)
 
     def run(self, *words: str, cwd: Path | None = None, stdin: str = os.devnull) -> tuple[int, str, str]:
-        process = self.start(*words, cwd=cwd, stdin=stdin)
+        process = self.start(*words, cwd=cwd or self.folder, stdin=stdin)
         out, err = process.communicate(timeout=LIMIT_S)
         return process.returncode, out, err
 
