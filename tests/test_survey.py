@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.survey import cells
 from benchmarks.survey.cells import (
     CellResult,
     confirmed,
@@ -104,6 +105,14 @@ def test_packages_that_cannot_be_installed_are_no_failure() -> None:
     assert status_of(4, [missing, failed]) == "fail"
     assert status_of(0, [passed]) == "pass"
     assert (status_of(12, [missing]), status_of(16, [])) == ("bad-package", "infra-error")
+
+
+def test_a_reason_is_no_command_line(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "command line: autopkgtest -- /home/me/autopkgtest-virt-bootmatrix --arch x\nbadpkg: not there\nrest\n"
+    )
+    assert cells._reason(log, 12, False, 60) == "badpkg: not there"
 
 
 def test_a_pass_of_a_test_whose_command_is_missing_is_marked(tmp_path: Path) -> None:

@@ -246,6 +246,10 @@ def _tests(summary: Path) -> tuple[dict[str, str], ...]:
     return tuple({"name": match[1], "result": match[2].lower(), "reason": match[3] or ""} for match in found)
 
 
+TELLING = ("ERROR", "bad package", "badpkg: ", "autopkgtest-virt-bootmatrix: ")
+"""Words of lines with an error of autopkgtest or of our server; not of the command line, which names a folder."""
+
+
 def _reason(log: Path, status: int, is_over: bool, limit_s: float) -> str:
     """Return the last error of autopkgtest; empty if all tests have a result."""
     if is_over:
@@ -253,5 +257,5 @@ def _reason(log: Path, status: int, is_over: bool, limit_s: float) -> str:
     if status in {PASSED, SOME_SKIPPED, FAILED, FAILED_SKIPPED, ALL_SKIPPED}:
         return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    telling = [line for line in lines if "ERROR" in line or "bad package" in line or "virt-bootmatrix" in line]
+    telling = [line for line in lines if any(words in line for words in TELLING)]
     return (telling or lines or [""])[-1][:300]
