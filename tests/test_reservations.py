@@ -97,6 +97,24 @@ def test_a_run_that_no_longer_asks_loses_its_turn(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(f"{TICKET}*"))
 
 
+def test_a_turn_may_be_given_up_while_another_run_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = Reservations(tmp_path), Reservations(tmp_path)
+    held = other.take(Room(2, 10), TOTAL)
+    assert first.take(Room(1, 10), TOTAL) is None
+    assert held
+    held.release()
+    looks = iter([lambda: None, first.leave])
+    scan = os.scandir
+
+    def scandir(folder: Path) -> list[os.DirEntry[str]]:
+        entries = list(scan(folder))
+        next(looks)()
+        return entries
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert other.take(Room(1, 10), TOTAL)
+
+
 async def test_a_waiting_guest_that_is_given_up_leaves_no_ticket(tmp_path: Path) -> None:
     assert Reservations(tmp_path).take(Room(2, 10), TOTAL)
     budget = Budget(2, 2000, Others(Reservations(tmp_path), TOTAL))

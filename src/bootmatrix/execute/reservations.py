@@ -95,9 +95,8 @@ class Reservations:
 
     def _is_first(self) -> bool:
         own = self._ticket.path.name if self._ticket else ""
-        fresh_s = time.monotonic() - PATIENCE_S
         tickets = (entry for entry in os.scandir(self._folder) if entry.name.startswith(TICKET))
-        return min((one.name for one in tickets if one.stat().st_mtime > fresh_s), default=own) == own
+        return min((one.name for one in tickets if _asks(one)), default=own) == own
 
     def _wait_in_queue(self) -> None:
         if self._ticket is None:
@@ -124,6 +123,13 @@ class Reservations:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.write(descriptor, f"{room.cores} {room.memory_mib}".encode())
         return Reservation(Path(name), descriptor)
+
+
+def _asks(ticket: os.DirEntry[str]) -> bool:
+    """Return whether its run still waits, which may leave at any time."""
+    with suppress(FileNotFoundError):
+        return ticket.stat().st_mtime > time.monotonic() - PATIENCE_S
+    return False
 
 
 def _held(path: Path) -> Room:
