@@ -2,8 +2,8 @@
 .PHONY: help setup setup-tests demo test test-long test-portable lint lint-ci format bench fuzz agent lock wheel clean
 
 BIN := .venv/bin
-# One more than the two cores of CI: about a quarter of a worker's time is spent on waits, such as for a silent guest's limit.
-WORKERS ?= 3
+# Twice the cores of CI: half of a worker's time is spent on waits, such as for a silent guest's limit.
+WORKERS ?= 4
 TESTS ?=
 
 help:
