@@ -6,6 +6,7 @@ import lzma
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class SourcePackage:
 
 
 class SourceArchive:
-    """The source packages of one suite. Blocking."""
+    """The source packages of one suite; its threads take turns. Blocking."""
 
     def __init__(self, store: Store, suite: str, folder: Path) -> None:
         settings = Settings(None, False, False, allow_older=False)
@@ -44,6 +45,7 @@ class SourceArchive:
         self._downloader = Downloader(store, NullObserver(), settings)
         self._suites = Suites(settings, store, self._downloader, NullObserver())
         self._index = b""
+        self._turn = threading.Lock()
 
     def get(self, name: str) -> SourcePackage:
         """Fetch and unpack the newest version of a package.
@@ -52,6 +54,10 @@ class SourceArchive:
             BuildError: the suite has no such package, or it cannot be unpacked.
             InfraError: it is unavailable or untrusted.
         """
+        with self._turn:
+            return self._get(name)
+
+    def _get(self, name: str) -> SourcePackage:
         stanza = self._find(name)
         version = str(stanza["Version"])
         target = self._folder / f"{name}_{version.replace(':', '%3a')}"
