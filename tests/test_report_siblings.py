@@ -8,12 +8,13 @@ import pytest
 
 from bootmatrix.model import Record, SubResult, Traits, Verdict
 from bootmatrix.report.failure_pattern import families, pattern
+from bootmatrix.report.traits import trait_rows
 from samples import make_cell, make_record
 
 BITS = {"armv7": 32}
 
 
-def record(place: str, verdict: Verdict) -> Record:
+def record(place: str, verdict: Verdict, spec: str = "influxdb") -> Record:
     """A record by `arch/kernel`."""
     arch, kernel = place.split("/")
     version, _, size = kernel.partition("-")
@@ -23,7 +24,7 @@ def record(place: str, verdict: Verdict) -> Record:
         page_kib=int(size.removesuffix("k") or 4),
         kernel_version=version,
     )
-    return make_record(make_cell(arch, kernel).model_copy(update={"traits": traits}), verdict)
+    return make_record(make_cell(arch, kernel, spec).model_copy(update={"traits": traits}), verdict)
 
 
 def told(bad: str, good: str, ours: str = "") -> list[str]:
@@ -139,3 +140,31 @@ def test_a_page_size_with_which_one_passes_explains_nothing() -> None:
 
 def test_a_single_cell_has_nothing_beside_it() -> None:
     assert told("x86_64/7.2", "") == [""]
+
+
+def rows(records: list[Record]) -> list[str]:
+    """The report's rows of traits: `64k pages 1/2 Fails only here.`"""
+    made = trait_rows(records, families(records))
+    return [f"{row.name} {row.total.text} {row.sentence}".strip() for row in made]
+
+
+def test_each_page_size_and_word_size_has_a_row() -> None:
+    passes = [record(place, Verdict.PASS) for place in ("x86_64/7.2", "armv7/7.2", "aarch64/7.2-16k")]
+    fails = [record("ppc64le/7.2-64k", Verdict.FAIL)]
+    assert rows(passes + fails) == [
+        "4k pages 2/2",
+        "16k pages 1/1",
+        "64k pages 0/1 Fails only here.",
+        "32-bit 1/1",
+        "64-bit 2/3",
+    ]
+
+
+def test_a_trait_of_all_cells_has_no_row() -> None:
+    assert rows([record("x86_64/6.1", Verdict.PASS), record("aarch64/6.1", Verdict.FAIL)]) == []
+
+
+def test_a_row_names_the_specs_that_fail_only_there() -> None:
+    records = [record(place, Verdict.PASS) for place in ("x86_64/7.2", "ppc64le/7.2-64k")]
+    records += [record("x86_64/7.2", Verdict.PASS, "redis"), record("ppc64le/7.2-64k", Verdict.FAIL, "redis")]
+    assert rows(records)[-1] == "64k pages 1/2 redis fails only here."

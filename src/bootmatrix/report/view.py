@@ -15,10 +15,12 @@ from bootmatrix.report.headline import clauses, long_date, short_date
 from bootmatrix.report.history_text import counted
 from bootmatrix.report.history_view import HistoryMark
 from bootmatrix.report.notes import tier_lines
-from bootmatrix.report.order import WORST_FIRST, cell_order, kernels_of, urgency
+from bootmatrix.report.order import cell_order, kernels_of, urgency
 from bootmatrix.report.product import product_lines, product_words, version_changes
 from bootmatrix.report.sanitize import one_line, sanitize
 from bootmatrix.report.shortfall import Shortfall, shortfalls
+from bootmatrix.report.totals import Total, total
+from bootmatrix.report.traits import TraitRow, trait_rows
 from bootmatrix.report.units import duration
 
 FEW_CELLS = 200
@@ -34,21 +36,12 @@ class ReportRow:
 
 
 @dataclass(frozen=True)
-class ColumnTotal:
-    """A column's total: `text` is `7/8`, `verdict` the worst unexpected."""
-
-    text: str
-    words: str
-    verdict: str
-
-
-@dataclass(frozen=True)
 class Group:
     """Rows of one spec, and the total of each column."""
 
     spec: str
     rows: tuple[ReportRow, ...]
-    totals: tuple[ColumnTotal | None, ...]
+    totals: tuple[Total | None, ...]
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,8 @@ class ReportView:
     """View of the report.
 
     `facts` are pairs of a heading and a value; `attention` are the unexpected cells. `tested` names the product,
-    `versions` the changes of its packages since the baseline. `tiers` are sentences on the user tier.
+    `versions` the changes of its packages since the baseline. `tiers` are sentences on the user tier, `traits` the
+    totals of page sizes and the like.
     """
 
     run: Run
@@ -121,6 +115,7 @@ class ReportView:
     kernels: tuple[str, ...]
     spans: tuple[Span, ...]
     groups: tuple[Group, ...]
+    traits: tuple[TraitRow, ...]
     cells: tuple[CellView, ...]
     attention: tuple[CellView, ...]
     failure_groups: tuple[FailureGroup, ...]
@@ -153,9 +148,10 @@ def view_run(
 ) -> ReportView:
     """Make the view of a run. Consoles are read one at a time, to bound memory."""
     records = sorted(run.records, key=lambda record: cell_order(record.cell))
+    by_spec = families(records)
     context = CellContext(
         read_console,
-        families(records),
+        by_spec,
         past.comparison.by_id() if past.comparison else {},
         past,
         Extent.FOLDED if single_file else Extent.EXCERPT,
@@ -183,6 +179,7 @@ def view_run(
         kernels=kernels,
         spans=spans,
         groups=tuple(_groups(cells, kernels)),
+        traits=trait_rows(records, by_spec),
         cells=cells,
         attention=attention,
         failure_groups=tuple(_failure_groups(attention)),
@@ -288,15 +285,4 @@ def _groups(cells: Iterable[CellView], kernels: tuple[str, ...]) -> Iterable[Gro
     for spec, targets in places.items():
         rows = tuple(ReportRow(target, tuple(map(by_kernel.get, kernels))) for target, by_kernel in targets.items())
         columns = zip(*(row.cells for row in rows), strict=True)
-        yield Group(spec, rows, tuple(_total([cell for cell in column if cell]) for column in columns))
-
-
-def _total(cells: Sequence[CellView]) -> ColumnTotal | None:
-    tried = [cell for cell in cells if cell.record.verdict is not Verdict.SKIP]
-    if not tried:
-        return None
-    wrong = sorted((cell.record.verdict for cell in tried if not cell.record.expected), key=WORST_FIRST.index)
-    good = len(tried) - len(wrong)
-    return ColumnTotal(
-        f"{good}/{len(tried)}", f"{good} of {len(tried)} as expected", wrong[0].value if wrong else "pass"
-    )
+        yield Group(spec, rows, tuple(total(cell.record for cell in column if cell) for column in columns))

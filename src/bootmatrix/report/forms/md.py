@@ -31,6 +31,7 @@ def render(context: ReportContext) -> bytes:
         *_shortfalls(view),
         *_cells("Not as expected", view.attention),
         *_grid(context),
+        *_traits(view),
         *_cells("Expected failures", view.expected_failures),
     ]
     facts = ", ".join(f"{name} {code(value)}" for name, value in view.facts[:2])
@@ -101,6 +102,16 @@ def _grid(context: ReportContext) -> Iterator[str]:
         yield f"| {code(spec)} | {code(row.target)} |{places}"
     if len(rows) > MAX_ROWS:
         yield f"\nand {len(rows) - MAX_ROWS} more rows"
+    yield ""
+
+
+def _traits(view: ReportView) -> Iterator[str]:
+    if not view.traits:
+        return
+    yield from ("| trait | cells as expected | |", "|---|---|---|")
+    for row in view.traits[:MAX_CELLS]:
+        total, sentence = row.total, code(row.sentence) if row.sentence else ""
+        yield f"| {code(row.name)} | {SYMBOLS[Verdict(total.verdict)]} {total.text} | {sentence} |"
     yield ""
 
 
