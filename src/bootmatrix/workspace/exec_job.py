@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from bootmatrix.assembly.image.programs import MAX_LINE_BYTES, SCRIPT, file_packages
+from bootmatrix.console.transcript import describe
 from bootmatrix.errors import AgentError, InputError
 from bootmatrix.guest import commands
 from bootmatrix.guest.attach import CommandStreams, Control, attach
@@ -32,6 +33,7 @@ RUN, CHANGE_FOLDER = "run", "change to the folder"
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib64", "/usr")
 """Folders whose programs are the guest's own: a copy of this host's would replace them."""
 LOCAL = "/usr/local"
+KERNEL_FAULT = "the guest's kernel reported a fault meanwhile"
 TREE_HINT = "Run it in a smaller folder, or with --no-tree, and copy with 'bootmatrix cp'."
 
 
@@ -116,8 +118,10 @@ async def run_job(  # noqa: PLR0913, PLR0917
         *("exec", _words(job), guest.root, env, job.cwd, job.uid, job.gid, job.terminal, job.privileged)
     )
     await on_start()
+    start = guest.console_bytes
     async with guest.explained():
         end = await attach(guest.client, request, streams, controls)
+    messages += [f"{KERNEL_FAULT}: {describe(fault)}" for fault in guest.kernel_faults_since(start)[:1]]
     status = OUR_STATUS if end.kind is ExitKind.FAULT and end.text != RUN else end.status
     if end.kind is ExitKind.FAULT:
         messages.append(_fault_text(end, job))

@@ -94,7 +94,18 @@ class Guest:
 
         Stalls are not among them, which a busy host can cause.
         """
-        faults = find_kernel_faults(kernel_lines(self.console, None))
+        return self.kernel_faults_since(0)
+
+    @property
+    def console_bytes(self) -> int:
+        """Size of its console output so far."""
+        return self._session.console.stat().st_size
+
+    def kernel_faults_since(self, start: int) -> tuple[KernelFault, ...]:
+        """Return the faults of its kernel behind so many bytes of console output."""
+        with self._session.console.open("rb") as file:
+            file.seek(start)
+            faults = find_kernel_faults(kernel_lines(file.read(), None))
         return tuple(fault for fault in faults if fault.is_fatal and not stall_of(fault.name))
 
     def at(self, service: str) -> Guest:
