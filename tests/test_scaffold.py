@@ -92,6 +92,30 @@ def test_completion_knows_the_commands(tmp_path: Path, shell: str) -> None:
         assert found.stdout.split() == ["try"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("validate",), ("matrix",), ("run",), ("try",), ("exec", "--arch", "x", "--"), ("serve", "--reports")),
+        *(("run", "x", "--locked"), ("cp",), ("report",), ("matrix", "--arch", "x")),
+    ],
+    ids=" ".join,
+)
+def test_completion_finds_files(tmp_path: Path, words: tuple[str, ...]) -> None:
+    script = tmp_path / "script"
+    script.write_text(tool(tmp_path, "completion", "bash").stdout, encoding="utf-8")
+    (tmp_path / "mine").mkdir()
+    ask = f". {script}; COMP_WORDS=(bootmatrix {' '.join(words)} mi); COMP_CWORD={len(words) + 1}; _shtab_bootmatrix; "
+    found = subprocess.run(
+        ["bash", "-c", f'{ask} echo "${{COMPREPLY[@]}}"'],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=20,
+    )
+    assert found.stdout.split() == ["mine"]
+
+
 def test_a_project_has_defaults(tmp_path: Path) -> None:
     table = '[tool.bootmatrix]\narch = ["s390x", "aarch64"]\nkernel = "7.2"\nreports = "out/reports"\n'
     table += f'cache = "{tmp_path.parent}/cache"\n'
