@@ -25,6 +25,7 @@ TOOL = Path(sys.executable).with_name("bootmatrix")
 LIMIT_S = 300
 GUEST = ("--arch", "x86_64", "--image", "busybox", "--memory", "512M")
 KEPT = ("--keep-alive", "10m")
+SHELL = ("/bin/sh", "-c")
 ENDLESS = "trap : INT; echo begun; while :; do sleep 1; done"
 """A command that does not end by Ctrl-C."""
 
@@ -194,9 +195,19 @@ def test_an_interrupt_while_files_are_copied(host: Host, tmp_path: Path) -> None
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 150 << 20)
     process = host.start("exec", *GUEST, "--", "/bin/sh", "-c", "true", cwd=tmp_path)
-    assert until(lambda: "large" in host.sh(f"echo {tmp_path}/*")[1])
+    (owner,) = host.owners()
+    assert until(lambda: str(tmp_path / "large") in opened_by(owner))
     end(process, [signal.SIGTERM])
     assert host.sh(f"read x < {tmp_path}/large; exit 6")[0] == 6
+
+
+def opened_by(pid: int) -> list[str]:
+    """Return the paths of the files that a process has open."""
+    links = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            links.append(str(descriptor.readlink()))
+    return links
 
 
 def end(process: subprocess.Popen[str], numbers: Sequence[signal.Signals]) -> None:
@@ -271,3 +282,95 @@ def test_a_kept_guest_that_ends_under_a_command_says_why(tmp_path: Path, key: st
     status, _, errors = host.sh(f"echo {key} >/proc/sysrq-trigger; sleep 60", *KEPT, "--privileged")
     assert (status, f"has ended: {words}\n" in errors) == (125, True), errors
     assert until(lambda: "no guest is kept" in host.run("guests")[1], 5)
+
+
+def test_what_is_gone_here_or_of_another_kind_is_so_in_the_guest(host: Host, tmp_path: Path) -> None:
+    list_all = ("exec", *GUEST, "--", "/bin/sh", "-c", "find . -type f -o -type l | sort")
+    (tmp_path / "folder/inner").mkdir(parents=True)
+    for name in ("gone", "file", "folder/x", "folder/inner/y"):
+        (tmp_path / name).touch()
+    made = ("exec", *GUEST, "--", "/bin/sh", "-c", "touch made")
+    assert host.run(*made, cwd=tmp_path)[0] == 0
+    assert host.run(*list_all, cwd=tmp_path)[1].split() == [
+        *("./file", "./folder/inner/y", "./folder/x", "./gone", "./made")
+    ]
+    for name in ("gone", "file", "folder/x", "folder/inner/y"):
+        (tmp_path / name).unlink()
+    (tmp_path / "folder/inner").rmdir()
+    (tmp_path / "folder").rmdir()
+    (tmp_path / "file").mkdir()
+    (tmp_path / "folder").symlink_to("file")
+    (tmp_path / "file/z").touch()
+    status, out, complaint = host.run(*list_all, cwd=tmp_path)
+    assert (status, out.split()) == (0, ["./file/z", "./folder", "./made"]), complaint
+
+
+def test_what_a_command_made_in_the_way_of_a_file_is_told_with_the_remedy(host: Host, tmp_path: Path) -> None:
+    assert host.run("exec", *GUEST, "--", "/bin/sh", "-c", "mkdir out", cwd=tmp_path)[0] == 0
+    (tmp_path / "out").touch()
+    status, _, complaint = host.run("exec", *GUEST, "--", *SHELL, "true", cwd=tmp_path)
+    assert (status, "out: cannot write it: File exists\n" in complaint) == (125, True), complaint
+    assert "bootmatrix guests stop" in complaint
+
+
+def test_a_program_that_is_gone_here_takes_no_room_in_the_guest(host: Host, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / "work").mkdir()
+    assert host.run("exec", *GUEST, "--", "../program", cwd=tmp_path / "work")[0] == 0
+    program.unlink()
+    assert host.run("exec", *GUEST, "--", "/bin/sh", "-c", "[ ! -e ../program ]", cwd=tmp_path / "work")[0] == 0
+
+
+def test_a_folder_that_is_reached_by_a_link_has_both_names(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "real/below").mkdir(parents=True)
+    (tmp_path / "real/below/data").write_text("so\n")
+    (tmp_path / "link").symlink_to("real")
+    host.env["PWD"] = f"{tmp_path}/link/below"
+    try:
+        for text in (f"cat {tmp_path}/link/below/data", f"cat {tmp_path}/real/below/data"):
+            assert host.run("exec", *GUEST, "--", *SHELL, text, cwd=tmp_path / "real/below")[:2] == (0, "so\n")
+    finally:
+        del host.env["PWD"]
+    status, out, complaint = host.run("exec", *GUEST, "--", *SHELL, "cat link/below/data", cwd=tmp_path)
+    assert (status, out) == (0, "so\n"), complaint
+    host.env["PWD"] = "/nowhere"  # of a program that changed its folder
+    try:
+        assert host.run("exec", *GUEST, "--", *SHELL, "cat data", cwd=tmp_path / "real/below")[:2] == (0, "so\n")
+    finally:
+        del host.env["PWD"]
+
+
+def test_output_that_cannot_be_written_is_told(host: Host) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run(
+            [TOOL, "exec", *GUEST, "--no-tree", "--", *SHELL, "echo x"],
+            env=host.env,
+            cwd=host.folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    told = "bootmatrix: the command's standard output cannot be written: No space left on device\n"
+    assert (process.returncode, process.stderr) == (125, told)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "words"),
+    [
+        ("echo x\n", 126, "Exec format error. A script's first line names its interpreter, as in #!/bin/sh."),
+        ("#!/bin/sh\r\necho x\r\n", 127, "The script's first line ends in a carriage return"),
+        ("#! /no/sh\n", 127, "The image has no /no/sh, which the script names in its first line."),
+        ("\0", 126, "Exec format error. Is it a program for this architecture?"),
+    ],
+)
+def test_a_program_that_cannot_be_run_is_told_why(
+    host: Host, tmp_path: Path, text: str, status: int, words: str
+) -> None:
+    (tmp_path / "x").write_text(text, newline="")
+    (tmp_path / "x").chmod(0o755)
+    done = host.run("exec", *GUEST, "--", "./x", cwd=tmp_path)
+    assert (done[0], words in done[2]) == (status, True), done

@@ -7,7 +7,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
 from socket import socket
 from typing import Any
@@ -117,6 +117,7 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     job: dict[str, Any] = {
         "words": words,
         "folder": folder,
+        "alias": _alias(folder),
         "cwd": args.cwd or (folder if has_tree else "/"),
         "tree": has_tree,
         "get": args.get,
@@ -130,6 +131,15 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
         env = {"TERM": os.environ.get("TERM", "linux"), **env}
         job |= {"rows": size.lines or 24, "columns": size.columns or 80}
     return {**job, "env": env}
+
+
+def _alias(folder: str) -> str:
+    """Return the current folder's path as the user's shell names it, if that has links; else an empty text."""
+    path = os.path.normpath(os.environ.get("PWD", ""))
+    with suppress(OSError):
+        if path.startswith("/") and path != folder and os.path.samefile(path, folder):  # noqa: PTH121
+            return path
+    return ""
 
 
 def _check_places(paths: Sequence[str]) -> None:

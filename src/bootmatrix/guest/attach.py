@@ -1,5 +1,6 @@
 """A command in the guest on file descriptors of the host."""
 
+import errno
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -16,6 +17,9 @@ from bootmatrix.guest.frames import StreamNumber
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
 
 READ_BYTES = 64 << 10
+QUIET = (errno.EPIPE, errno.EIO)
+"""Nobody reads the output any more: a pipe, or a terminal of a session that has ended."""
+NAMES = {StreamNumber.OUT: "standard output", StreamNumber.ERR: "standard error"}
 
 
 @dataclass(frozen=True)
@@ -35,21 +39,30 @@ class Control:
     size: TerminalSize | None = None
 
 
+@dataclass(frozen=True)
+class AttachedEnd:
+    """The end of a command, and what of its output could not be written."""
+
+    end: CommandEnd
+    faults: tuple[str, ...] = ()
+
+
 async def attach(
     client: AgentClient, request: GuestRequest, streams: CommandStreams, controls: AsyncIterator[Control]
-) -> CommandEnd:
+) -> AttachedEnd:
     """Run a command on descriptors; return its end after all its output.
 
     Raises AgentError if the guest has ended, InputError if the request is too large.
     """
     end: CommandEnd | None = None
     fault: AgentError | None = None
+    lost = list[str]()
     async with channel_of(client, request) as channel, anyio.create_task_group() as tasks:
         tasks.start_soon(_send_input, channel, streams.stdin)
         tasks.start_soon(_send_controls, channel, controls)
         async with anyio.create_task_group() as outputs:
-            outputs.start_soon(_write_output, channel, StreamNumber.OUT, streams.stdout)
-            outputs.start_soon(_write_output, channel, StreamNumber.ERR, streams.stderr)
+            outputs.start_soon(_write_output, channel, StreamNumber.OUT, streams.stdout, lost)
+            outputs.start_soon(_write_output, channel, StreamNumber.ERR, streams.stderr, lost)
             try:
                 end = await channel.wait()
             except AgentError as error:
@@ -58,7 +71,7 @@ async def attach(
     if fault:
         raise fault
     assert end
-    return end
+    return AttachedEnd(end, tuple(lost))
 
 
 async def _send_input(channel: AgentChannel, descriptor: int | None) -> None:
@@ -80,12 +93,14 @@ async def _read(descriptor: int) -> bytes:
         return b""
 
 
-async def _write_output(channel: AgentChannel, stream: StreamNumber, descriptor: int) -> None:
-    """Write a stream; without a reader, SIGPIPE tells the command."""
+async def _write_output(channel: AgentChannel, stream: StreamNumber, descriptor: int, lost: list[str]) -> None:
+    """Write a stream; if it cannot be written, SIGPIPE tells the command."""
     while data := await channel.receive(stream):
         try:
             await anyio.to_thread.run_sync(_write_all, descriptor, data, abandon_on_cancel=True)
-        except OSError:
+        except OSError as error:
+            if error.errno not in QUIET:
+                lost.append(f"the command's {NAMES[stream]} cannot be written: {error.strerror}")
             await channel.signal(13)  # SIGPIPE
             while await channel.receive(stream):
                 pass

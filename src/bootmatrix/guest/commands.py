@@ -19,7 +19,10 @@ from bootmatrix.guest.requests import GuestRequest
 MAX_OUTPUT_BYTES = 64 << 20
 """Of a command whose output is collected; what comes after it is thrown away."""
 MAX_COMPLAINT_BYTES = 4096
-MEMORY_HINT = "The guest's files are in its memory: start one with more, such as --memory 2G."
+HINTS = {
+    errno.ENOSPC: "The guest's files are in its memory: start one with more, such as --memory 2G.",
+    errno.EEXIST: "Something else is there. If a command made it: 'bootmatrix guests stop' ends a kept guest.",
+}
 
 
 @asynccontextmanager
@@ -94,8 +97,9 @@ async def put(  # noqa: PLR0913
     name: str = "",
     limits: TreeLimits | None = None,
     known: Known | None = None,
+    records: Iterable[bytes] | None = None,
 ) -> None:
-    """Copy a file or folder into the guest.
+    """Copy a file or folder into the guest, or instead the tree of `records`.
 
     With a `name`, a `target` that is a folder there gets it under this name.
 
@@ -110,7 +114,7 @@ async def put(  # noqa: PLR0913
     ):
         tasks.start_soon(_collect, channel, StreamNumber.ERR, kept, MAX_COMPLAINT_BYTES)
         try:
-            await _send_all(channel, tree_records(source, limits or TreeLimits(), known))
+            await _send_all(channel, records or tree_records(source, limits or TreeLimits(), known))
             end = await _end_of(channel)
         except InputError as error:  # raised below: a task group would wrap it
             fault = error
@@ -120,7 +124,7 @@ async def put(  # noqa: PLR0913
     end = end or await channel.wait()
     if end.status:
         complaint = _complaint(end, kept)
-        hint = MEMORY_HINT if complaint.endswith(os.strerror(errno.ENOSPC)) else ""
+        hint = next((hint for number, hint in HINTS.items() if complaint.endswith(os.strerror(number))), "")
         raise InputError(f"cannot copy {source} into the guest: {complaint}", hint)
 
 

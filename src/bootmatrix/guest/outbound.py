@@ -16,11 +16,12 @@ CHUNK_BYTES = 1 << 20
 MAX_FILES = 50_000
 MAX_BYTES = 4 << 30
 MAX_DEPTH = 128
+MAX_LINKS = 40
 MAX_NAMED = 3
 """Paths in a note."""
 
 Known = dict[str, tuple[int, int, int]]
-"""Size, time (ns) and mode of files that a guest has already, by their paths on the host."""
+"""Size, time (ns) and mode of what a guest has from the host, by its path there."""
 
 
 @dataclass
@@ -87,7 +88,7 @@ class _Entry:
 def tree_records(top: Path, limits: TreeLimits, known: Known | None = None) -> Iterator[bytes]:
     """Yield a file or a folder's content, counted before the first one.
 
-    Files in `known` that have not changed are left out; the others are added to it.
+    Files in `known` that have not changed are left out; everything is added to it.
 
     Raises InputError if it cannot be read, or is too large.
     """
@@ -137,6 +138,49 @@ def _entries(entry: _Entry, limits: TreeLimits, depth: int) -> Iterator[_Entry]:
         yield from _entries(_Entry(inner.path, below, inner.stat(follow_symlinks=False)), limits, depth + 1)
 
 
+def links_of(path: str) -> Iterator[tuple[str, str]]:
+    """Yield the links on the way to a folder, each by a path without links, and their targets."""
+    done, rest, links = "/", path.split("/"), 0
+    while rest:
+        name = rest.pop(0)
+        done = os.path.normpath(os.path.join(done, name))  # noqa: PTH118
+        if links < MAX_LINKS and os.path.islink(done):  # noqa: PTH114
+            links += 1
+            target = os.readlink(done)  # noqa: PTH115
+            yield done, target
+            rest = [*target.split("/"), *rest]
+            done = "/" if target.startswith("/") else os.path.dirname(done)  # noqa: PTH120
+
+
+def link_records(target: str) -> Iterator[bytes]:
+    """Yield a link as a tree."""
+    yield TreeRecord(RecordType.LINK, target=target).encoded()
+    yield TreeRecord(RecordType.END).encoded()
+
+
+def outdated(known: Known, folder: str) -> list[str]:
+    """Return what is gone here, or in the way of what is here now, and remove it from `known`.
+
+    Of folders only those below `folder`; what is below an outdated one is not named.
+    """
+    found: list[str] = []
+    for path in sorted(known, key=lambda path: path.split("/")):
+        mode = known[path][2]
+        is_below = bool(found) and path.startswith(f"{found[-1]}/")
+        if is_below or ((stat.S_ISREG(mode) or path.startswith(f"{folder}/")) and not _is_there(path, mode)):
+            del known[path]
+            found += [] if is_below else [path]
+    return found
+
+
+def _is_there(path: str, mode: int) -> bool:
+    """Return whether a path leads to a folder, or to none, as it did."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode) == stat.S_ISDIR(mode)
+    except OSError:
+        return False
+
+
 def _record(entry: _Entry, known: Known | None) -> Iterator[bytes]:
     if stat.S_ISDIR(entry.status.st_mode):
         yield entry.record(RecordType.FOLDER)
@@ -144,8 +188,8 @@ def _record(entry: _Entry, known: Known | None) -> Iterator[bytes]:
         yield entry.record(RecordType.LINK, target=os.readlink(entry.path))  # noqa: PTH115
     elif known is None or known.get(entry.path) != entry.identity:
         yield from _file(entry)
-        if known is not None:
-            known[entry.path] = entry.identity
+    if known is not None:
+        known[entry.path] = entry.identity
 
 
 def _file(entry: _Entry) -> Iterator[bytes]:

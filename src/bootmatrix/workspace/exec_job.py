@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ from bootmatrix.guest.attach import CommandStreams, Control, attach
 from bootmatrix.guest.client import CommandEnd
 from bootmatrix.guest.commands import fault_words
 from bootmatrix.guest.frames import ExitKind
-from bootmatrix.guest.outbound import Known, TreeLimits, check_tree
+from bootmatrix.guest.outbound import Known, TreeLimits, check_tree, link_records, links_of, outdated
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
 from bootmatrix.source.elf import read_program
-from bootmatrix.workspace.guest import Guest
+from bootmatrix.workspace.guest import CommandError, Guest
 
 MAX_TREE_BYTES = 1 << 30
 MAX_TREE_FILES = 20_000
 OUR_STATUS = 125
 """Exit status for errors of bootmatrix and of the guest itself, as `docker run` has it."""
+REMOVE = ("/bin/sh", "-c", 'rm -rf -- "$@"', "sh")
+REMOVE_BYTES = 64 << 10
+"""Of paths in one such command."""
 RUN, CHANGE_FOLDER = "run", "change to the folder"
 """Steps of the agent (src/guest/agent_spawn.c): only the first one's faults are the command's."""
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib64", "/usr")
@@ -41,15 +45,16 @@ TREE_HINT = "Run it in a smaller folder, or with --no-tree, and copy with 'bootm
 class ExecJob:
     """A command, and the files that it needs. Written as JSON between processes.
 
-    `folder` is the host's current folder, which appears below the same path in the guest if `tree` is set; `cwd` the
-    folder in which the command runs. With `program`, a program of the host that is named by its path is copied. `get`
-    are paths that are copied back, relative ones from `folder`. `at` names the container whose root is used; empty for
-    the guest's usual one.
+    `folder` is the host's current folder, which appears below the same path in the guest if `tree` is set; `alias`
+    another path of it, through links, or empty; `cwd` the folder in which the command runs. With `program`, a
+    program of the host that is named by its path is copied. `get` are paths that are copied back, relative ones
+    from `folder`. `at` names the container whose root is used; empty for the guest's usual one.
     """
 
     words: tuple[str, ...]
     folder: str
     cwd: str
+    alias: str = ""
     tree: bool = True
     program: bool = True
     env: Mapping[str, str] = field(default_factory=dict)
@@ -96,6 +101,7 @@ class GuestFiles:
     """Files that a guest has of earlier jobs, which copy in turn."""
 
     known: Known = field(default_factory=dict)
+    aliases: set[tuple[str, str]] = field(default_factory=set)
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
@@ -120,18 +126,22 @@ async def run_job(  # noqa: PLR0913, PLR0917
     await on_start()
     start = guest.console_bytes
     async with guest.explained():
-        end = await attach(guest.client, request, streams, controls)
+        attached = await attach(guest.client, request, streams, controls)
+    end = attached.end
     messages += [f"{KERNEL_FAULT}: {describe(fault)}" for fault in guest.kernel_faults_since(start)[:1]]
     status = OUR_STATUS if end.kind is ExitKind.FAULT and end.text != RUN else end.status
     if end.kind is ExitKind.FAULT:
         messages.append(_fault_text(end, job))
+    if attached.faults:
+        messages += attached.faults
+        status = OUR_STATUS
     for path in job.get:
         try:
             messages += await guest.get(_inside(path, job), Path(job.folder) / place_of(path))
         except AgentError as error:
             messages.append(error.message)
             status = status or OUR_STATUS
-    return ExecResult(status, tuple(messages))
+    return ExecResult(status, tuple(messages), is_fault=bool(attached.faults))
 
 
 def check_files(job: ExecJob) -> None:
@@ -148,6 +158,11 @@ def _limits() -> TreeLimits:
 async def _put_files(guest: Guest, job: ExecJob, files: GuestFiles) -> list[str]:
     """Copy a job's files, after those of others; return notes."""
     limits = _limits()
+    async with files.lock, guest.explained():
+        notes = await _remove(guest, outdated(files.known, job.folder if job.tree else ""))
+        if job.tree and job.alias and (job.alias, job.folder) not in files.aliases:
+            await _put_alias(guest, job)
+            files.aliases.add((job.alias, job.folder))
     for path in _files_of(job):
         async with files.lock, guest.explained():
             try:
@@ -155,7 +170,36 @@ async def _put_files(guest: Guest, job: ExecJob, files: GuestFiles) -> list[str]
             except BaseException:
                 files.known.clear()  # some of them may not be there
                 raise
-    return limits.notes()
+    return [*notes, *limits.notes()]
+
+
+async def _remove(guest: Guest, paths: Sequence[str]) -> list[str]:
+    """Remove files that the guest has of earlier commands; return notes."""
+    left = list(paths)
+    while left:
+        sizes = accumulate(len(os.fsencode(path)) + 1 for path in left)
+        count = max(1, sum(size < REMOVE_BYTES for size in sizes))
+        try:
+            await guest.run([*REMOVE, *left[:count]], check=True)
+        except CommandError as error:
+            return [f"{left[0]}: gone here, and still in the guest: {error.message}"]
+        del left[:count]
+    return []
+
+
+async def _put_alias(guest: Guest, job: ExecJob) -> None:
+    """Make the links that lead to the folder here, or else one to it."""
+    try:
+        for path, target in links_of(job.alias):
+            await _put_link(guest, path, target)
+    except InputError:  # a folder of the guest's own, such as /home
+        with suppress(InputError):
+            await _put_link(guest, job.alias, job.folder)
+
+
+async def _put_link(guest: Guest, path: str, target: str) -> None:
+    if not _is_system(Path(path)):
+        await commands.put(guest.client, Path(path), path, root=guest.root, records=link_records(target))
 
 
 def _files_of(job: ExecJob) -> Iterator[Path]:
@@ -208,10 +252,24 @@ def _fault_text(end: CommandEnd, job: ExecJob) -> str:
         return f"cannot change to the folder {job.cwd} in the guest: {fault_words(end)}"
     text = f"{job.words[0]}: cannot {end.text} in the guest: {fault_words(end)}"
     if end.text == RUN and end.number == 8:  # ENOEXEC
-        return f"{text}. Is it a program for this architecture?"
+        return f"{text}. {_not_a_program(job)}"
     if end.text == RUN and end.number == 2 and (program := _program(job)):
         return f"{text}. {_missing_interpreter(program)}"
     return text
+
+
+def _not_a_program(job: ExecJob) -> str:
+    """Say what a file lacks that the guest's kernel knows no format of."""
+    program = _program(job)
+    with suppress(OSError):
+        if program and _is_text(program):
+            return "A script's first line names its interpreter, as in #!/bin/sh."
+    return "Is it a program for this architecture?"
+
+
+def _is_text(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"\0" not in file.read(MAX_LINE_BYTES)
 
 
 def _missing_interpreter(path: Path) -> str:
@@ -219,7 +277,9 @@ def _missing_interpreter(path: Path) -> str:
     with suppress(OSError), path.open("rb") as file:
         line = file.readline(MAX_LINE_BYTES)
         if line.startswith(SCRIPT):
-            interpreter = os.fsdecode(line.removeprefix(SCRIPT).strip().split(b" ")[0])
+            interpreter = os.fsdecode(line.removeprefix(SCRIPT).strip(b" \t\n").split(b" ")[0])
+            if interpreter.endswith("\r"):
+                return "The script's first line ends in a carriage return, as on Windows: its interpreter is not found."
             return f"The image has no {interpreter}, which the script names in its first line."
         file.seek(0)
         program = read_program(file)
