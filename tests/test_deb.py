@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
@@ -268,8 +269,9 @@ def test_gzip_in_pieces_of_any_size(size: int) -> None:
         b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * (64 << 20),
         gzip.compress(b"", mtime=0) * 600_000,
         zstandard.compress(b"") * 600_000,
+        bz2.compress(b"") * 600_000,
     ],
-    ids=["a name without end", "empty gzip members", "empty zstd frames"],
+    ids=["a name without end", "empty gzip members", "empty zstd frames", "empty bzip2 streams"],
 )
 def test_streams_without_data_are_not_read_for_ever(data: bytes) -> None:
     begun = time.process_time()
@@ -280,7 +282,7 @@ def test_streams_without_data_are_not_read_for_ever(data: bytes) -> None:
 
 def test_a_stream_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compressed, "MAX_STREAMS", 10)
-    for compress in (gzip.compress, zstandard.compress, lzma.compress):
+    for compress in (gzip.compress, zstandard.compress, lzma.compress, bz2.compress):
         assert len(unpacked(compress(bytes(1024)) * 1000)) == 1024 * 1000
         with pytest.raises(compressed.DamagedArchive, match="more than 10 compressed streams"):
             unpacked(compress(b"a") * 1000)

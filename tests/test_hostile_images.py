@@ -258,6 +258,45 @@ def test_extended_headers_that_say_nonsense(tmp_path: Path, headers: dict[str, s
     assert "x.tar is not an image, or damaged" in refusal(lambda: images(tmp_path).image(source, AMD64))
 
 
+def header(kind: bytes, data: bytes, name: str = "x") -> bytes:
+    made = tarfile.TarInfo(name)
+    made.type, made.size = kind, len(data)
+    return made.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+@pytest.mark.parametrize("records", [b"1" * 65536, b"9 a=bcde", b"99 path=a\n", b"10 path=ab\n", b"12 path=ab\n"])
+def test_extended_headers_of_another_form(tmp_path: Path, records: bytes) -> None:
+    layer = header(tarfile.XHDTYPE, records) + header(tarfile.REGTYPE, b"") + bytes(1024)
+    assert "an extended header of its tar archive is corrupt" in refusal(lambda: tree_of(tmp_path, layer))
+
+
+def test_extended_headers_that_nobody_reads_are_not_kept_for_each_file(tmp_path: Path) -> None:
+    records = b"".join(b"7 %s=\n" % chr(code).encode() for code in range(0x1000, 0x3000))
+    layer = header(tarfile.XGLTYPE, records) + b"".join(header(tarfile.REGTYPE, b"", f"f{i}") for i in range(50))
+    (tmp_path / "layer").write_bytes(layer + bytes(1024))
+    with safe_archive.PaxArchive.open(tmp_path / "layer", mode="r:") as archive:
+        assert [len(file.pax_headers) for file in archive] == [0] * 50
+        assert not archive.pax_headers
+
+
+def test_extended_attributes_and_extents_that_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_archive, "HEADERS_BYTES", 200_000)
+    names = b"".join(b"21 SCHILY.xattr.%03d=\n" % number for number in range(1000))
+    attributes = header(tarfile.XGLTYPE, names) + header(tarfile.REGTYPE, b"") + header(tarfile.REGTYPE, b"")
+    extents = "".join(f"{2 * number}\n1\n" for number in range(2000))
+    data = f"2000\n{extents}".encode()
+    data += bytes(-len(data) % tarfile.BLOCKSIZE) + bytes(2000)
+    sparse = pax_record("GNU.sparse.major", "1") + pax_record("GNU.sparse.minor", "0")
+    sparse += pax_record("GNU.sparse.realsize", "4000")
+    for layer in (attributes, header(tarfile.XHDTYPE, sparse) + header(tarfile.REGTYPE, data)):
+        assert "headers exceed" in refusal(lambda layer=layer: tree_of(tmp_path, layer + bytes(1024)))  # type: ignore[misc]
+
+
+def pax_record(name: str, value: str) -> bytes:
+    size = len(name) + len(value) + 5  # of two digits
+    return f"{size} {name}={value}\n".encode()
+
+
 def member(name: str, headers: dict[str, str]) -> tarfile.TarInfo:
     made = tarfile.TarInfo(name)
     made.size, made.pax_headers = 2, headers

@@ -28,7 +28,7 @@ from bootmatrix.assembly.tree_limits import (
     clean,
 )
 from bootmatrix.errors import BuildError
-from bootmatrix.source.safe_archive import FAULTS, PaxArchive, extents_of
+from bootmatrix.source.safe_archive import FAULTS, XATTR, PaxArchive, extents_of
 
 Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
 
@@ -36,7 +36,6 @@ EPOCH_S = 1492533000
 """2017-04-18T16:30Z, the time that LinuxKit gives to what it generates: images do not depend on when they are made."""
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 """Before the name of a file that a layer takes away; and in the place of all that lower layers have in a folder."""
-XATTR = "SCHILY.xattr."
 KEPT_XATTRS = ("security.capability", "user.")
 """Others steer the host's or an overlay's own business, `trusted.overlay.redirect` for instance."""
 

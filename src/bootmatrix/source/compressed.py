@@ -133,19 +133,15 @@ class _Zstd(_Streams):
         return packed[left:] if left < 0 else b""
 
 
-class _Xz(_Streams):
-    """Decompress successive xz streams (xz-file-format.txt), of bounded memory.
-
-    LZMAFile has no limit of memory.
-    """
+class _Chained(_Streams):
+    """Decompress successive streams of a library that keeps what follows one."""
 
     def __init__(self, part: BinaryIO) -> None:
         super().__init__()
         self._part, self._stream = part, self._begin()
 
-    @staticmethod
-    def _begin() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
+    def _begin(self) -> lzma.LZMADecompressor | bz2.BZ2Decompressor:
+        raise NotImplementedError
 
     def read(self, size: int) -> bytes:
         while True:
@@ -159,18 +155,35 @@ class _Xz(_Streams):
                 self._stream = self._begin()
             elif self._stream.needs_input:
                 if not (packed := self._part.read(1 << 16)):
-                    raise EOFError("its xz data is truncated")
+                    raise EOFError("its compressed data is truncated")
             else:
                 packed = b""
             if data := self._stream.decompress(packed, size):
                 return self._counted(data)
 
 
+class _Xz(_Chained):
+    """Decompress xz streams (xz-file-format.txt), of bounded memory.
+
+    LZMAFile has no limit of memory.
+    """
+
+    def _begin(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
+
+
+class _Bzip2(_Chained):
+    """Decompress bzip2 streams. BZ2File has no limit of their number."""
+
+    def _begin(self) -> bz2.BZ2Decompressor:
+        return bz2.BZ2Decompressor()
+
+
 OPENERS: dict[str, Callable[[BinaryIO], _Reader]] = {
     "": lambda part: part,
     ".gz": _Gzip,
     ".xz": _Xz,
-    ".bz2": bz2.BZ2File,
+    ".bz2": _Bzip2,
     ".zst": _Zstd,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -25,7 +26,11 @@ MAX_MEMBERS = 250_000
 """Twice the number of files of Debian's largest packages."""
 LONG_NAME_BYTES = 1 << 16
 HEADERS_BYTES = 256 << 20
-"""Limit of all names and extended headers of an archive, which are held in memory."""
+"""Limit of all names, extended headers and extents of an archive, which are held in memory."""
+RECORD_BYTES = 150
+"""What a record of an extended header, or an extent, takes in memory beside its texts."""
+XATTR = "SCHILY.xattr."
+"""Begins the records of extended attributes, which are kept."""
 MAX_EXTENTS = 1 << 16
 """Limit of data extents in a sparse file."""
 
@@ -161,13 +166,21 @@ class BoundedTarFile(tarfile.TarFile):
             return None
         if not 0 <= member.size <= self.tarinfo.limit_bytes:  # set by an extended header
             raise DamagedArchive(f"invalid size of {member.name[:200]!r}: {member.size} bytes")
-        self._headers_bytes += len(member.name) + len(member.linkname)
-        self._headers_bytes += sum(len(name) + len(str(value)) for name, value in member.pax_headers.items())
+        # The others have been applied, and every member would keep them.
+        own = {name: value for name, value in member.pax_headers.items() if name.startswith(XATTR)}
+        member.pax_headers = own
+        self.count_headers(len(member.name) + len(member.linkname), 0)
+        self.count_headers(sum(len(name) + len(value) for name, value in own.items()), len(own))
+        if extents_of(member) is not None:
+            member.sparse = extents = _checked_extents(member)  # type: ignore[assignment]
+            self.count_headers(0, len(extents))
+        return member
+
+    def count_headers(self, size_bytes: int, records: int) -> None:
+        """Count what is held in memory. Raises DamagedArchive beyond the limit."""
+        self._headers_bytes += size_bytes + records * RECORD_BYTES
         if self._headers_bytes > HEADERS_BYTES:
             raise DamagedArchive(f"its names and headers exceed {HEADERS_BYTES >> 20} MiB in total")
-        if extents_of(member) is not None:
-            member.sparse = _checked_extents(member)  # type: ignore[assignment]
-        return member
 
 
 def extents_of(file: tarfile.TarInfo) -> list[tuple[int, int]] | None:
@@ -194,10 +207,69 @@ def _checked_extents(file: tarfile.TarInfo) -> list[tuple[int, int]]:
     return extents
 
 
+_PAX_RECORD = re.compile(rb"([0-9]{1,6}) ([^=]+)=")
+_KEPT_RECORDS = re.compile(
+    r"path|linkpath|size|mtime|uid|gid|uname|gname|SCHILY\.xattr\..*"
+    r"|GNU\.sparse\.(?:name|size|realsize|map|major|minor|offset|numbytes)",
+    re.DOTALL,
+)
+_OLD_EXTENTS = ("GNU.sparse.offset", "GNU.sparse.numbytes")
+"""Records of a sparse file of GNU's PAX format 0.0, one of each for an extent."""
+
+
+def _records(data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the records of an extended header that have a meaning here.
+
+    Raises DamagedArchive if one is not of the form `LENGTH KEY=VALUE` (pax(1)).
+    """
+    position = 0
+    while position < len(data) and data[position]:
+        match = _PAX_RECORD.match(data, position)
+        end = position + int(match[1]) if match else 0
+        if match is None or not match.end() < end <= len(data) or data[end - 1 : end] != b"\n":
+            raise DamagedArchive("an extended header of its tar archive is corrupt")
+        name, value = (text.decode("utf-8", "surrogateescape") for text in (match[2], data[match.end() : end - 1]))
+        if _KEPT_RECORDS.fullmatch(name):
+            yield name, value
+        position = end
+
+
 class PaxHeader(BoundedTarInfo):
     """A tar header that also permits POSIX extended headers (pax(1)), as in images."""
 
     types: ClassVar[tuple[bytes, ...]] = (*_PLAIN_TYPES, *_LONG_TYPES, *_PAX_TYPES, tarfile.GNUTYPE_SPARSE)
+
+    def _proc_pax(self, archive: BoundedTarFile) -> tarfile.TarInfo:
+        """Read an extended header, of the next file or of all that follow.
+
+        tarfile takes hours for some, and keeps what nobody reads, for each file anew.
+        """
+        assert archive.fileobj
+        data = archive.fileobj.read(-(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+        records = list(_records(data[: self.size]))
+        archive.count_headers(self.size, 0)
+        is_global = self.type == tarfile.XGLTYPE
+        headers = cast(dict[str, str], archive.pax_headers) if is_global else {**archive.pax_headers}
+        headers.update(records)
+        try:
+            following = self.fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            raise DamagedArchive(f"its tar archive is truncated or corrupt: {error}") from error
+        if "GNU.sparse.map" in headers:
+            self._proc_gnusparse_01(following, headers)  # type: ignore[attr-defined]
+        elif "GNU.sparse.size" in headers:
+            offsets, counts = ([int(text) for key, text in records if key == name] for name in _OLD_EXTENTS)
+            following.sparse = list(zip(offsets, counts, strict=False))  # type: ignore[assignment]
+        elif (headers.get("GNU.sparse.major"), headers.get("GNU.sparse.minor")) == ("1", "0"):
+            self._proc_gnusparse_10(following, headers, archive)
+        if not is_global:
+            following._apply_pax_info(headers, archive.encoding, archive.errors)  # type: ignore[attr-defined]
+            following.offset = self.offset
+            if "size" in headers:
+                has_data = following.isreg() or following.type not in tarfile.SUPPORTED_TYPES
+                blocks = -(-following.size // tarfile.BLOCKSIZE) if has_data else 0
+                archive.offset = following.offset_data + blocks * tarfile.BLOCKSIZE
+        return following
 
     def _proc_sparse(self, archive: tarfile.TarFile) -> Self:
         """Read the sparse map of GNU's old format, with a limit on its length."""
