@@ -65,6 +65,16 @@ def test_what_cannot_be_a_tag_is_refused(tool: Tool, tag: str) -> None:
     assert not (tool.reports / "tags").exists()
 
 
+def test_a_tag_is_not_written_through_a_link(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A run's name is what its author chose, such as a line of a table of cron's."""
+    elsewhere = tmp_path_factory.mktemp("cron.d")
+    (elsewhere / "v2").write_text("precious")
+    (tool.reports / "tags").symlink_to(elsewhere)
+    for words in (["tag", GREEN, "v1"], ["tag", GREEN, "v2"], ["untag", "v2"]):
+        assert "tags: not a folder, or a link to one" in tool("runs", *words, status=3)
+    assert [(file.name, file.read_text()) for file in elsewhere.iterdir()] == [("v2", "precious")]
+
+
 @pytest.mark.parametrize("text", ["../../etc", ".hidden", "a/b", "\x00", "nothing"])
 def test_a_tag_that_points_elsewhere_is_none(tool: Tool, text: str) -> None:
     tool("runs", "tag", GREEN, "good")

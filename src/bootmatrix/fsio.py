@@ -6,7 +6,8 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,15 +66,17 @@ def is_stream(path: Path) -> bool:
     return str(path).startswith(DESCRIPTORS) or (path.exists() and not path.is_file())
 
 
-def open_plain(path: Path, limit_bytes: int | None = None, flags: int = 0) -> BinaryIO:
+def open_plain(path: Path | str, limit_bytes: int | None = None, flags: int = 0, dir_fd: int | None = None) -> BinaryIO:
     """Open a regular file of a folder that may be somebody else's, for reading.
 
-    Neither links nor files that never end, such as pipes and devices, are opened. `flags` are those of os.open.
+    Neither links nor files that never end, such as pipes and devices, are opened. `flags` and `dir_fd` are those of
+    os.open.
 
     Raises OSError if it cannot be opened, is not a regular file, or larger than the limit.
     """
+    flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags)
+        handle = os.open(path, flags, dir_fd=dir_fd)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.EINVAL, "not a regular file, but a link", str(path)) from error
@@ -86,6 +89,57 @@ def open_plain(path: Path, limit_bytes: int | None = None, flags: int = 0) -> Bi
         os.close(handle)
         raise OSError(errno.EINVAL, fault, str(path))
     return os.fdopen(handle, "rb")
+
+
+def open_below(folder: Path, names: Sequence[str], limit_bytes: int | None = None) -> BinaryIO:
+    """Open a regular file below a folder, by the name of each folder between and its own.
+
+    None of them may be a link, nor become one meanwhile: the folder may be somebody else's.
+
+    Raises OSError as `open_plain` does.
+    """
+    with opened_folder(folder, names[:-1]) as handle:
+        return open_plain(names[-1], limit_bytes, dir_fd=handle)
+
+
+@contextmanager
+def opened_folder(folder: Path, names: Sequence[str]) -> Iterator[int]:
+    """Open a folder below another, by the names of all folders between and its own; none may be a link.
+
+    Raises OSError if one is not a folder.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with ExitStack() as stack:
+        handle = os.open(folder, flags)
+        stack.callback(os.close, handle)
+        for number, name in enumerate(names, 1):
+            try:
+                handle = os.open(name, flags | os.O_NOFOLLOW, dir_fd=handle)
+            except OSError as error:
+                is_other = error.errno in {errno.ENOTDIR, errno.ELOOP}
+                words = "not a folder, or a link to one" if is_other else error.strerror
+                raise OSError(error.errno, words, str(folder.joinpath(*names[:number]))) from error
+            stack.callback(os.close, handle)
+        yield handle
+
+
+def write_atomic_in(folder: int, name: str, data: bytes) -> None:
+    """Write a file of an open folder, whole or not at all, as `write_atomic` does.
+
+    Raises OSError if it cannot be written.
+    """
+    temporary = f".{name}.{secrets.token_hex(8)}.part"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
 
 
 def read_whole(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import replace_link, write_atomic
+from bootmatrix.fsio import opened_folder, replace_link, write_atomic_in
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.queries import Rows
@@ -194,16 +194,18 @@ def add_tag(place: RunLocation, tag: str) -> None:
     Raises InputError for an invalid tag, OSError if the tag cannot be written.
     """
     _check(tag)
-    folder = place.reports / TAGS_FOLDER
-    folder.mkdir(exist_ok=True)
-    write_atomic(folder / tag, f"{place.name}\n".encode())
+    with suppress(FileExistsError):
+        (place.reports / TAGS_FOLDER).mkdir()
+    with opened_folder(place.reports, [TAGS_FOLDER]) as folder:  # it may be somebody else's link to any folder
+        write_atomic_in(folder, tag, f"{place.name}\n".encode())
 
 
 def remove_tag(reports: Path, tag: str) -> None:
     """Remove a tag. Raises InputError if the tag does not exist."""
     _check(tag)
     try:
-        (reports / TAGS_FOLDER / tag).unlink()
+        with opened_folder(reports, [TAGS_FOLDER]) as folder:
+            os.unlink(tag, dir_fd=folder)
     except FileNotFoundError:
         raise InputError(f"no tag {tag!r} in {reports}") from None
 
