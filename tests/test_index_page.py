@@ -22,6 +22,7 @@ import pytest
 
 from bootmatrix.cli.main import main
 from bootmatrix.errors import InputError
+from bootmatrix.fsio import open_below
 from bootmatrix.model import Verdict
 from bootmatrix.report.index_page import write_index
 from bootmatrix.report.writer import write_reports
@@ -181,6 +182,40 @@ def test_pages_are_served(server: Server, reports: Path) -> None:
     assert get(server, f"/{name}/run.json")[1]["content-type"].startswith("application/json")
     assert get(server, f"/{name}/report.html", method="HEAD")[2] == b""
     assert get(server, "/latest/live")[0] in {302, 404}
+
+
+def test_a_link_that_comes_during_a_request_is_not_followed(
+    server: Server, reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write to a run could read any file of the user's by such a swap."""
+    (tmp_path / "secret").write_text("secret")
+    name = next(reports.glob("2026-11-01*")).name
+    page = reports / name / "report.html"
+    resolve = Path.resolve
+
+    def swapped(path: Path, strict: bool = False) -> Path:
+        found = resolve(path, strict)
+        if path == page:
+            page.unlink()
+            page.symlink_to(tmp_path / "secret")
+        return found
+
+    monkeypatch.setattr(Path, "resolve", swapped)
+    assert b"secret" not in get(server, f"/{name}/report.html")[2]
+
+
+@pytest.mark.parametrize("link", ["a", "a/b", "a/b/file"])
+def test_no_part_of_a_path_below_a_folder_is_a_link(tmp_path: Path, link: str) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside):
+        (folder / "a/b").mkdir(parents=True)
+        (folder / "a/b/file").write_text(folder.name)
+    with open_below(inside, ["a", "b", "file"]) as file:
+        assert file.read() == b"inside"
+    (inside / link).rename(tmp_path / "moved")
+    (inside / link).symlink_to(outside / link)
+    with pytest.raises(OSError, match="link"):
+        open_below(inside, ["a", "b", "file"])
 
 
 def test_behind_a_proxy_below_a_path(reports: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import open_plain
+from bootmatrix.fsio import open_below
 from bootmatrix.history.discover import is_run
 from bootmatrix.history.index import LATEST, ask
 from bootmatrix.history.reference import newest_run, tags_of
@@ -166,15 +166,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(page_bytes, "text/html")
         if parts == [LIVE_FILE]:
             return self._send(json.dumps(state_of(self.server.reports, name)).encode(), "application/json")
-        return self._file(folder, parts)
-
-    def _file(self, folder: Path, parts: list[str]) -> None:
-        path = folder.joinpath(*parts)
-        # A link in any component makes the resolved path differ.
-        if not path.is_file() or path.resolve() != path:
-            return self._refuse(HTTPStatus.NOT_FOUND, "no such file")
-        with path.open("rb") as file:
-            self._headers(HTTPStatus.OK, _type(parts), path.stat().st_size, _policy(parts))
+        with open_below(self.server.reports, [name, *parts]) as file:
+            self._headers(HTTPStatus.OK, _type(parts), os.fstat(file.fileno()).st_size, _policy(parts))
             if self.command == "GET":
                 shutil.copyfileobj(file, self.wfile)
         return None
@@ -288,16 +281,14 @@ def _planned_in(file: Path, _written: int) -> int:
 def _under_way(folder: Path) -> Iterator[dict[str, Any]]:
     """List running cells, with the console's last line and its age in s."""
     for cell in unfinished(folder):
-        place = folder / CELLS_FOLDER / cell
-        is_inside = place.resolve() == folder.resolve() / CELLS_FOLDER / cell
-        last, quiet_s = _last_words(place / CONSOLE_FILE) if is_inside else ("", 0)
+        last, quiet_s = _last_words(folder, [CELLS_FOLDER, *cell.split("/"), CONSOLE_FILE])
         yield {"id": cell, "last": last, "quiet_s": quiet_s}
 
 
-def _last_words(console: Path) -> tuple[str, int]:
+def _last_words(folder: Path, console: list[str]) -> tuple[str, int]:
     """Return a console's last line, and the seconds since its last write."""
     try:
-        with open_plain(console) as file:
+        with open_below(folder, console) as file:
             status = os.fstat(file.fileno())
             file.seek(max(status.st_size - TAIL_BYTES, 0))
             lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines()

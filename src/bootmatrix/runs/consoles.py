@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bootmatrix.errors import InputError
-from bootmatrix.fsio import read_whole
+from bootmatrix.fsio import open_below
 from bootmatrix.model import Record
 from bootmatrix.runs.run_store import cell_folder
 
@@ -30,7 +30,8 @@ def read_console(folder: Path, record: Record) -> bytes:
         raise InputError(f"{path}: the console of {record.cell.id} is missing", "Copy a run with all that is in it.")
     if path.stat().st_size > MAX_CONSOLE_BYTES:
         raise InputError(f"{path}: {path.stat().st_size} bytes, expected a console of at most {MAX_CONSOLE_BYTES}")
-    return read_whole(path)
+    with open_below(folder, path.relative_to(folder).parts, MAX_CONSOLE_BYTES) as file:  # a link may come meanwhile
+        return file.read()
 
 
 def _below(folder: str, path: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from bootmatrix.fsio import open_plain
+from bootmatrix.fsio import open_below
 
 FILES_FOLDER = "files"
 """Beside a record: files that the containers of its cell left."""
@@ -36,9 +36,6 @@ def file_reader(folder: Path) -> Callable[[str], BinaryIO]:
     """Return a reader of a cell's files, without links, that never blocks."""
 
     def read(name: str) -> BinaryIO:
-        inner = folder / Path(name).parent.name
-        if inner.is_symlink():
-            raise FileNotFoundError(name)
-        return open_plain(inner / Path(name).name)
+        return open_below(folder, [Path(name).parent.name, Path(name).name])
 
     return read
