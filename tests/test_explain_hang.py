@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,12 @@ def test_answers_without_init_s_place() -> None:
     running = TASKS["x86"].replace(b"state:S", b"state:R").partition(b"Call Trace")[0]
     for answer in (b"", b"sysrq: Show State\n", OTHERS, running + OTHERS, b"task:\xff state:S pid:1 \n x+0x1/0x2\n"):
         assert describe_init(answer) == ""
+
+
+def test_an_answer_made_to_be_slow_to_read_is_not() -> None:
+    begun = time.process_time()
+    assert describe_init(b"task:a state:R " * 100_000) == ""
+    assert time.process_time() - begun < 10
 
 
 def test_an_arm_cpu_that_moves_and_has_no_names() -> None:

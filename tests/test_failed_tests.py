@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import time
 
 import pytest
 
@@ -193,3 +194,21 @@ def _files(path: str, data: bytes) -> list[ParsedResults]:
         update={"messages": (GuestMessage(kind="file", words=(*words, packed), at_s=1),)}
     )
     return list(read_files(outcome, Bootable()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "= " + "1 failed " * 1200 + " in 1s" * 1800 + " =" * 5400 + "x",
+        "===== 1 failed, " + "1" * 32000 + " in 1s =====",
+        "1/1 a" + " " * 32000,
+        "[  FAILED  ] a.b" + ", (1" * 8000,
+        "test result: a. " + "passed; " * 4000,
+    ],
+    ids=["pytest", "numbers", "Meson", "GoogleTest", "cargo"],
+)
+def test_a_line_made_to_be_slow_to_read_is_not(line: str) -> None:
+    found = "FAILED a.py::b\ntest a ... FAILED\n"
+    begun = time.process_time()
+    find_failed_tests("".join(f"c| {text}\n" for text in (found + f"{line}\n" * 20).splitlines()).encode(), "c")
+    assert time.process_time() - begun < 10

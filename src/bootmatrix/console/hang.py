@@ -29,7 +29,10 @@ INTERRUPTS = (
 """The register of each architecture with the bits for interrupts, and whether they are on if one is set."""
 IDLE = re.compile(r"idle|cede|wfi|safe_halt")
 """Functions in which a CPU waits for work, on some architectures with interrupts off."""
-TASK = rb"task:([\w./-]{1,16}) +state:([A-Z]) [^\n]*\bpid: *%b [^\n]*\n((?:(?!.*task:)[^\n]*\n){1,60})"
+TASK = (
+    rb"task:([\w./-]{1,16}) {1,20}state:([A-Z]) [^\n]{0,200}\bpid: {0,10}%b [^\n]*\n"
+    rb"((?:(?!.*task:)[^\n]*\n){1,60})"
+)
 """A task with its trace, in the answer to sysrq-t or a message (kernel/sched/core.c: sched_show_task)."""
 INIT, ANY = re.compile(TASK % b"1"), re.compile(TASK % rb"\d+")
 FRAME = re.compile(

@@ -26,7 +26,7 @@ LOUDEST = 8
 NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 MARK = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """A random UUID of the kernel (proc(5), /proc/sys/kernel/random)."""
-RECORD = re.compile(rb"[0-9]+,[0-9]+,([0-9]+),[^;]*;(.*)", re.DOTALL)
+RECORD = re.compile(rb"[0-9]{1,19},[0-9]{1,19},([0-9]{1,19}),[^;]*;(.*)", re.DOTALL)
 """A record of /dev/kmsg: priority, number, microseconds, flags, text (Documentation/ABI/testing/dev-kmsg)."""
 ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 MAX_NOTED = 5

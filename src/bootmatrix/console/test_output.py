@@ -9,6 +9,8 @@ from bootmatrix.model import SubResult, Verdict
 from bootmatrix.packaged import packaged_table
 
 MAX_LINES = 200_000
+MAX_LINE = 500
+"""Characters of a line that a runner printed. The time for a longer one would grow with its square."""
 MAX_NAMED = 5
 MAX_NAME = 80
 PATTERNS = ("failed", "numbers", "first")
@@ -60,7 +62,7 @@ def find_failed_tests(transcript: bytes, container: str) -> FailedTests | None:
     lines = [
         (number, line[len(prefix) :].rstrip())
         for number, line in enumerate(transcript.decode("utf-8", "replace").split("\n")[:MAX_LINES], 1)
-        if line.startswith(prefix)
+        if line.startswith(prefix) and len(line) <= len(prefix) + MAX_LINE
     ]
     return next((failed for runner in load_runners() if (failed := _read(runner, lines))), None)
 
