@@ -15,8 +15,10 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from bootmatrix.forge import notify
-from bootmatrix.forge.notify import SecretAddress
+from bootmatrix.forge.notify import SecretAddress, run_message
 from bootmatrix.model import Verdict
+from bootmatrix.report.context import ReportContext
+from bootmatrix.runs.run_store import load_run
 from command_line import Result, Tool, refused, tool
 from samples import make_cell, make_record, write_dated
 from small_server import QuietHandler
@@ -104,6 +106,14 @@ def test_one_message_has_the_headline_the_changes_and_the_link(tool: Tool, tmp_p
         "- influxdb/aarch64/6.1: fail → pass",
         "https://ci.example/r",
     ]
+
+
+def test_a_title_commands_no_chat(tmp_path: Path) -> None:
+    """It is the name of a matrix, which may be somebody else's."""
+    run = load_run(tmp_path / "reports" / made(tmp_path, 1, P))
+    hostile = run.model_copy(update={"title": "@everyone <!channel> [a](https://b.c) night_ly-7.2"})
+    title = run_message(ReportContext(hostile, lambda _: None), "").title
+    assert title == "everyone channel a(httpsb.c) night_ly-7.2: 1 cell as expected"
 
 
 def test_merge_tells_a_chat_of_the_environment(

@@ -21,6 +21,8 @@ VARIABLE = "BOOTMATRIX_NOTIFY"
 MAX_ADDRESSES = 20
 MAX_CELLS = 20
 """Cells of a kind that a message names; chat services cut long ones anywhere."""
+_NOT_NAME = re.compile(r"[^\w .,()+-]")
+"""Left out of a run's title, which is a matrix's file name and may be anybody's: `@everyone`, `<!channel>`, links."""
 TIMEOUT_S = 60.0
 """Longest wait for all services: a run does not wait for a chat."""
 
@@ -132,7 +134,7 @@ def run_message(context: ReportContext, link: str) -> Message:
         wrong = _listed("Not as expected", [f"{cell.id}: {cell.verdict}" for cell in attention])
     fixed = _listed("Fixed", [_change(change) for change in changes if change.kind is ChangeKind.FIXED])
     lines = [*wrong, *fixed, *([link] if link else [])]
-    title = one_line(f"{context.run.title}: {headline(context)}")
+    title = one_line(f"{_NOT_NAME.sub('', context.run.title)}: {headline(context)}")
     return Message(title, "\n".join(lines) or headline(context), context.run.is_good)
 
 
