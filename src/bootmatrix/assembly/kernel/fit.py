@@ -13,7 +13,8 @@ _BEGIN, _END, _PROPERTY, _NOP = 1, 2, 3, 4
 _MAX_DEPTH = 16
 _MAX_NODES = 10_000
 _MAX_NAME_BYTES = 256
-"""Many properties may share one name: a long one would be copied for each."""
+_KEPT = {"default", "kernel", "type", "data", "data-size", "data-position", "data-offset"}
+"""Properties that are read. The names of others may overlap, and so be much longer than the file in all."""
 
 Node = dict[str, bytes]
 
@@ -91,7 +92,8 @@ def _nodes(data: bytes) -> Iterator[tuple[str, Node]]:
             start = names + name
             end = data.index(b"\0", start, start + _MAX_NAME_BYTES)
             key = data[start:end].decode("ascii", "replace")
-            open_nodes[-1][key] = data[at + 8 : at + 8 + size]
+            if key in _KEPT:
+                open_nodes[-1][key] = data[at + 8 : at + 8 + size]
             at = -(-(at + 8 + size) // 4) * 4
         elif token != _NOP:
             return
