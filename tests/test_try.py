@@ -323,9 +323,29 @@ def test_a_source_tree_is_copied_as_git_sees_it(here: Path) -> None:
     notes = list(copied.notes())
     assert notes[0].startswith("copied 8 files")
     assert notes[1:] == [
+        "left out, as .gitignore says: a.log, build/, sub/b.log; --no-ignore copies them",
         "left out, as they are not files: pipe, socket",
         "links that lead out of the tree lead nowhere in the guest: away",
     ]
+
+
+def test_tracked_files_are_copied_although_a_pattern_names_them(here: Path) -> None:
+    for name in ("tests/data/a.log", "tests/data/b.log", "build/keep.txt", "build/out.o"):
+        write(here / "repository/tree" / name)
+    write(here / "repository/tree/.gitignore", "*.log\nbuild/\n")
+    git = ("git", "-C", str(here / "repository"))
+    subprocess.run((*git, "init", "--quiet"), check=True)
+    subprocess.run((*git, "add", "--force", "tree/tests/data/a.log", "tree/build/keep.txt"), check=True)
+    write(here / "watch", f"#!/bin/sh\ntouch {here}/owned\n", 0o755)
+    subprocess.run((*git, "config", "core.fsmonitor", str(here / "watch")), check=True)
+    copied = copy_tree(here / "repository/tree", here / "copy")
+    assert sorted(str(path.relative_to(here / "copy")) for path in (here / "copy").rglob("*.*")) == [
+        *(".gitignore", "build/keep.txt", "tests/data/a.log"),
+    ]
+    assert copied.ignored == ["build/out.o", "tests/data/b.log"]
+    assert not (here / "owned").exists()
+    everything = copy_tree(here / "repository/tree", here / "second", honours_ignore=False)
+    assert (everything.files, everything.ignored) == (5, [])
 
 
 def test_a_source_tree_has_limits(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +444,7 @@ def test_the_project_of_a_source_tree(here: Path) -> None:
 def test_a_usual_command_brings_its_packages(
     here: Path, words: tuple[str, ...], packages: tuple[str, ...], expected: list[str] | None
 ) -> None:
-    write(here / "hello/Makefile", "check:\n")
+    write(here / "hello/run", "#!/bin/sh\n", 0o755)
     request = TrialRequest(find_thing(["./hello"]), words=words, arch=("s390x",), packages=packages)
     folder = here / "made"
     folder.mkdir()
@@ -609,12 +629,18 @@ def test_an_image_with_a_command_and_an_environment(here: Path) -> None:
         (("redis:7", "--arch", "x87"), "x87"),
         (("redis:7", "--arch", "s390x", "--kernel", "1.0"), "none of the selected architectures has a kernel '1.0'"),
         (("redis:7", "--arch", "s390x", "--page-size", "64k"), "No kernel of these architectures has such pages"),
+        (("redis:7", "--no-ignore"), "--no-ignore is for a folder"),
+        (("./tree", "--", "./prog"), "./prog is not in "),
+        (("./tree", "--", "./x.c"), "./x.c in "),
+        (("./tree", "--", "out/prog"), "out/prog is not copied, as .gitignore names it\n  Copy it, too: --no-ignore."),
         (("./tree", "--save", "tree", "--", "x"), "--save tree: exists, and is not an empty folder"),
         (("./tree", "--image", "./nowhere/at all", "--arch", "s390x", "--", "x"), "nowhere"),
     ],
 )
 def test_bad_input_is_one_message(here: Path, words: tuple[str, ...], message: str) -> None:
     write(here / "tree/x.c")
+    write(here / "tree/.gitignore", "out\n")
+    write(here / "tree/out/prog", "#!/bin/sh\n", 0o755)
     done = tool(here, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootmatrix.errors import InputError, ToolMissing
+from bootmatrix.errors import InputError
+from bootmatrix.git import run_git
 from bootmatrix.report.sanitize import one_line
 
 OLD, NEW, SKIP = "before", "after", "skip"
 """Terms of the search. git's own, good and bad, would forbid a good commit that is newer than the bad one."""
-LOCATIONS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
-"""Variables that a hook of git sets, and that would name another repository than the tree's."""
 SHORT = 12
 MERGE_BASE = 3
 """Exit status of git bisect if the merge base of both ends is like the newer one."""
@@ -53,17 +51,7 @@ class GitTree:
 
         Raises ToolMissing if git is not installed.
         """
-        env = {name: value for name, value in os.environ.items() if name not in LOCATIONS}
-        command = ["git", "-C", str(self.path), *words]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=env | {"LC_ALL": "C"}
-            )
-        except FileNotFoundError as error:
-            raise ToolMissing("git is not installed", "Install git.") from error
-        # Not text=True, which makes lines of carriage returns: a commit's subject may hold any text behind one.
-        output, errors = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
-        return subprocess.CompletedProcess(command, done.returncode, output, errors)
+        return run_git(self.path, *words)
 
     def git(self, *words: str) -> str:
         """Run git and return its output. Raises InputError if it fails."""

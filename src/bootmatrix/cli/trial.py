@@ -64,6 +64,7 @@ def _request(args: argparse.Namespace, profiles: dict[str, Profile]) -> TrialReq
         path=args.http or "",
         timeout=args.timeout or "",
         outbound=args.network == "outbound",
+        no_ignore=args.no_ignore,
         keys=_matrix_keys(args),
     )
 

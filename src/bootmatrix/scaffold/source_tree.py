@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bootmatrix.errors import InputError, readable
+from bootmatrix.errors import InputError, ToolMissing, readable
+from bootmatrix.git import run_git
 
 IGNORE_FILE = ".gitignore"
 ALWAYS = {".git", ".hg", ".svn"}
@@ -34,6 +35,7 @@ class CopiedTree:
 
     files: int = 0
     size_bytes: int = 0
+    ignored: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     largest: Counter[str] = field(default_factory=Counter)
@@ -42,7 +44,9 @@ class CopiedTree:
     def notes(self) -> Iterator[str]:
         """Yield notes for the user."""
         files = "1 file" if self.files == 1 else f"{self.files:,} files"
-        yield f"copied {files}, {self.size_bytes:,} bytes (.gitignore is honoured)"
+        yield f"copied {files}, {self.size_bytes:,} bytes"
+        if self.ignored:
+            yield f"left out, as {IGNORE_FILE} says: {_some(self.ignored)}; --no-ignore copies them"
         if self.special:
             yield f"left out, as they are not files: {_some(self.special)}"
         if self.outside:
@@ -54,12 +58,14 @@ def _some(paths: list[str]) -> str:
     return ", ".join(paths[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def copy_tree(source: Path, target: Path, without: Iterable[Path] = ()) -> CopiedTree:
+def copy_tree(source: Path, target: Path, without: Iterable[Path] = (), *, honours_ignore: bool = True) -> CopiedTree:
     """Copy a source tree, except for the folders `without`, in which the copy may be.
+
+    As git does, it leaves out what .gitignore names and is not tracked, unless `honours_ignore` is false.
 
     Raises InputError if there are too many, too large or unreadable files, or none at all.
     """
-    copier = _Copier(source, without)
+    copier = _Copier(source, without, honours_ignore)
     target.mkdir(parents=True)
     for path, mode in list(copier.walk(source, (), 0)):
         copier.copy(path, mode, target / path.relative_to(source))
@@ -69,9 +75,30 @@ def copy_tree(source: Path, target: Path, without: Iterable[Path] = ()) -> Copie
     return copier.tree
 
 
+def check_program(word: str, source: Path, copy: Path) -> None:
+    """Check a command's first word, if it is a path in a tree, by its copy.
+
+    Raises InputError if it is not there, was left out, or is no program.
+    """
+    if "/" not in word or word.startswith("/"):
+        return
+    path, original = (Path(os.path.normpath(folder / word)) for folder in (copy, source))
+    if not path.is_relative_to(copy) or path.is_symlink():
+        return
+    if not path.exists() and original.exists():
+        raise InputError(f"{word} is not copied, as {IGNORE_FILE} names it", "Copy it, too: --no-ignore.")
+    if not path.exists():
+        raise InputError(f"{word} is not in {source}", "Build it before, or in the guest: -- sh -c 'make && …'.")
+    if not path.is_file() or not path.stat().st_mode & 0o100:
+        hint = f"Make it so: chmod +x {word}, or name its interpreter: -- sh {word}."
+        raise InputError(f"{word} in {source} is not executable", hint)
+
+
 class _Copier:
-    def __init__(self, root: Path, without: Iterable[Path]) -> None:
+    def __init__(self, root: Path, without: Iterable[Path], honours_ignore: bool) -> None:
         self.root, self.tree = root, CopiedTree()
+        self._honours_ignore = honours_ignore
+        self._tracked = _tracked(root) if honours_ignore else set()
         self.without = {path.resolve() for path in without}
         self._until_s = time.process_time() + MATCHING_S
 
@@ -81,11 +108,14 @@ class _Copier:
             raise InputError(f"{folder}: more than {MAX_DEPTH} folders deep")
         with readable(folder, hint=_ADVICE):
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        rules = (*rules, *self._rules(folder))
+        rules = (*rules, *self._rules(folder)) if self._honours_ignore else ()
         for entry in entries:
             path = Path(entry.path)
             is_folder = entry.is_dir(follow_symlinks=False)
-            if entry.name in ALWAYS or _is_ignored(path, is_folder, rules):
+            if entry.name in ALWAYS:
+                continue
+            if _is_ignored(path, is_folder, rules) and path not in self._tracked:
+                self.tree.ignored.append(f"{path.relative_to(self.root)}{'/' if is_folder else ''}")
                 continue
             if time.process_time() > self._until_s:
                 raise InputError(f"{self.root}: {IGNORE_FILE} takes too long to match", "Simplify its patterns.")
@@ -155,6 +185,18 @@ class _Copier:
                 f"{self.root}: more than {limit} to copy{f'; most of it so far: {most}' if most else ''}",
                 f"Add what the guest does not need to {IGNORE_FILE}, or try a smaller folder.",
             )
+
+
+def _tracked(root: Path) -> set[Path]:
+    """Return the files that .gitignore names although git tracks them, with their folders."""
+    # Settings of the work tree, which may be anybody's, can name a program that watches files.
+    words = ("-c", "core.fsmonitor=false", "ls-files", "-z", "--cached", "--ignored")
+    try:
+        done = run_git(root, *words, f"--exclude-per-directory={IGNORE_FILE}")
+    except ToolMissing:
+        return set()
+    names = done.stdout.split("\0")[:-1] if done.returncode == 0 else []
+    return {root / part for name in names for part in (name, *map(str, Path(name).parents))}
 
 
 _ADVICE = f"Make it readable, or add it to {IGNORE_FILE}."

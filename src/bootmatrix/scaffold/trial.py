@@ -17,7 +17,7 @@ from bootmatrix.model.spec import ENGINE_CAPABILITIES
 from bootmatrix.packaged import packaged
 from bootmatrix.scaffold.debs import EVERY, choose_packages, copy_packages, read_packages, service_command
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
-from bootmatrix.scaffold.source_tree import copy_tree
+from bootmatrix.scaffold.source_tree import check_program, copy_tree
 from bootmatrix.scaffold.systemd import SYSTEMD, SYSTEMD_FILES, SYSTEMD_PACKAGES, systemd_parts, unit_name
 from bootmatrix.scaffold.thing import PLACEHOLDER, find_thing
 from bootmatrix.scaffold.trial_request import DEFAULT_IMAGE, PREPARED_IMAGE, TrialRequest, check_request, with_packages
@@ -184,8 +184,10 @@ def _write_prepared(project: _Project) -> str:
 def _add_folder(project: _Project, recipe: dict[str, Any]) -> None:
     source = Path(project.request.thing.paths[0]).resolve()
     without = [project.folder, *([project.request.reports] if project.request.reports else [])]
-    copied = copy_tree(source, project.folder / f"images/{project.name}/tree", without)
+    tree = project.folder / f"images/{project.name}/tree"
+    copied = copy_tree(source, tree, without, honours_ignore=not project.request.no_ignore)
     project.notes += copied.notes()
+    check_program(project.request.words[0], source, tree)
     project.cwd = f"{SOURCES}/{project.name}"
     recipe |= {"files": [{"path": project.cwd.lstrip("/"), "source": "tree"}], "workdir": project.cwd}
 

@@ -27,7 +27,7 @@ class TrialRequest:
 
     `arch` are targets; if `is_explicit`, the thing must be for each of them. Otherwise those that it is not for are
     skipped, or left out if no architecture was named (`is_open`) and the path has no placeholder. `reports` are left
-    out of a folder's copy.
+    out of a folder's copy, and what .gitignore names, unless `no_ignore` is set.
     """
 
     thing: Thing
@@ -48,6 +48,7 @@ class TrialRequest:
     path: str = ""
     timeout: str = ""
     outbound: bool = False
+    no_ignore: bool = False
     reports: Path | None = None
     keys: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,6 +80,8 @@ def check_request(request: TrialRequest) -> None:
         raise InputError("there is nothing to run: packages need a command or --service", "Such as: -- tool --version")
     if request.service and kind != "packages":
         raise InputError("--service is for packages, whose unit it names")
+    if request.no_ignore and kind != "folder":
+        raise InputError("--no-ignore is for a folder")
     if kind == "image":
         _check_image(request)
     if request.systemd and not request.service:

@@ -48,6 +48,7 @@ def _try(parser: ArgumentParser) -> None:
     option(parser, "things THING", "folder, program, .deb files, image, archive", nargs="*")
     add_shared(parser, *TARGETS, *FACTS, *SIZE)
     _add_guest(parser)
+    option(parser, "--no-ignore", "of a folder, copy also what .gitignore names")
     option(parser, "--save FOLDER", "also write spec, image recipe and matrix, to a new folder", type=Path)
     add_shared(parser, *DOWNLOADS, "--qemu-args", "--flaky", "--fail-on-warning", *RUNNING)
     parser.set_defaults(image=[], locked=None)
