@@ -526,6 +526,23 @@ def test_roots_with_apt_are_prepared(here: Path) -> None:
     assert (base["from"], base["packages"], base["configure"]) == ("bootmatrix/debian-13", ["jq"], True)
 
 
+@pytest.mark.parametrize(
+    ("commands", "written"),
+    [
+        (["apt-get install -y jq"], ["apt-get update", "apt-get install -y jq"]),
+        (["true", "apt -y install jq && update-x"], ["true", "apt-get update", "apt -y install jq && update-x"]),
+        (["apt-get -q update && apt-get install jq"], None),
+        (["apt update", "apt install jq"], None),
+        (["apt-get clean; make install", "adapt install"], None),
+    ],
+)
+def test_apt_has_its_lists(here: Path, commands: list[str], written: list[str] | None) -> None:
+    request = TrialRequest(find_thing([]), words=("x",), arch=("x86_64",), prepare=tuple(commands))
+    folder, _ = project(here, request)
+    base = yaml.safe_load((folder / "images/try-base/build.yml").read_text(encoding="utf-8"))
+    assert base["prepare"] == (written or commands)
+
+
 def test_packages_that_are_none(here: Path) -> None:
     write(here / "bad.deb", "x")
     for words, message in {

@@ -1,6 +1,7 @@
 """The project of `bootmatrix try`: spec, image recipe and matrix of a thing."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,9 @@ ALTERNATIVES = {
 }
 """Links that maintainer scripts would set, with their targets, and the packages that bring these."""
 SOURCES = "/src"
+APT_UPDATE = "apt-get update"
+USES_LISTS, MAKES_LISTS = (re.compile(rf"\bapt(-get)? [^;&|\n]*\b{word}(?![\w-])") for word in ("install", "update"))
+"""Commands that need apt's lists, which no root brings along, and that fetch them."""
 
 ImageFaults = Callable[[str, Sequence[Cell]], Mapping[str, str]]
 """Returns the architectures of cells that an image lacks, with the reasons."""
@@ -176,9 +180,17 @@ def _write_prepared(project: _Project) -> str:
     if request.systemd:
         recipe["files"] = list(SYSTEMD_FILES)
     if request.prepare:
-        recipe["prepare"] = list(request.prepare)
+        recipe["prepare"] = _with_lists(request.prepare)
     project.write(f"images/{project.name}-base/build.yml", recipe, "The base image, prepared in a guest, once.")
     return f"@pkg:../{project.name}-base"
+
+
+def _with_lists(commands: Sequence[str]) -> list[str]:
+    """Return commands that prepare a root, with apt's lists before the first one that needs them."""
+    first = next((number for number, text in enumerate(commands) if USES_LISTS.search(text)), len(commands))
+    if first == len(commands) or any(map(MAKES_LISTS.search, commands[: first + 1])):
+        return list(commands)
+    return [*commands[:first], APT_UPDATE, *commands[first:]]
 
 
 def _add_folder(project: _Project, recipe: dict[str, Any]) -> None:
