@@ -145,6 +145,16 @@ def test_a_fault_of_the_kernel_is_told_once_and_leaves_the_commands_status(host:
     assert host.sh("exit 4") == (4, "", "")
 
 
+@pytest.mark.parametrize("has_terminal", [True, False])
+def test_a_start_that_takes_time_is_told_on_a_terminal(tmp_path: Path, has_terminal: bool) -> None:
+    command = [str(TOOL), "exec", "--arch", "nowhere", "--", "true"]
+    if has_terminal:
+        command = ["script", "-qec", " ".join(command), "/dev/null"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    assert process.returncode == 125
+    assert ("bootmatrix: starting a guest" in process.stdout + process.stderr) is has_terminal
+
+
 def test_variables_of_here_are_passed_by_name(host: Host) -> None:
     host.env |= {"PASSED_A": "a b", "PASSED_B": "=", "OTHER": "x"}
     text = 'echo "$PASSED_A|$PASSED_B|$SET|${OTHER-}|${NONE-none}|${HOST-none}"'

@@ -63,6 +63,8 @@ def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
     if end is None:
         from bootmatrix.cli.exec_here import run_here
 
+        if job.get("rows"):  # somebody waits and watches
+            complain("bootmatrix: starting a guest")
         return run_here(args, settings, job, _raw_terminal)
     return _run_in(end, job)
 
