@@ -140,6 +140,8 @@ def pulled(tmp_path: Path, host: str, registry: Registry | None = None) -> objec
         ("100.64.0.1", Scope.PRIVATE),
         ("fd00::1", Scope.PRIVATE),
         ("fec0::1", Scope.PRIVATE),
+        ("64:ff9b:1::a00:1", Scope.LINK),
+        ("::ffff:0:7f00:1", Scope.MACHINE),
         ("::ffff:10.0.0.1", Scope.PRIVATE),
         ("2002:c0a8:1::", Scope.PRIVATE),
         ("8.8.8.8", Scope.PUBLIC),

@@ -263,6 +263,10 @@ def test_bad_input_is_refused_and_leaves_nothing(tool: Tool, tmp_path: Path) -> 
     refused(tool("merge", "nothing", "-o", "reports/x"), "no such run")
     (tmp_path / "there").mkdir()
     refused(tool("merge", str(folder), "-o", "there"), "already exists")
+    (tmp_path / "releases/v1").mkdir(parents=True)
+    (tmp_path / "releases/latest").symlink_to("v1")
+    refused(tool("merge", str(folder), "-o", "releases/x", "--reports", "releases"), "is not a link to the newest run")
+    assert sorted(path.name for path in (tmp_path / "releases").iterdir()) == ["latest", "v1"]
     (folder / "run.json").write_text('{"format": 2, "records": [\n{}\n]}\n')
     refused(tool("merge", str(folder), "-o", "reports/x"), "damaged")
     assert not (tmp_path / "reports").exists() or not list((tmp_path / "reports").iterdir())

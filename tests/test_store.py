@@ -18,6 +18,7 @@ from bootmatrix.errors import HostError, InputError, UntrustedError
 from bootmatrix.execute.reservations import Reservations
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.store import PARTIAL_MAX_AGE_S, Store, default_cache
+from bootmatrix.store.locks import remove_abandoned
 from bootmatrix.store.trim import tidy, usage
 from small_disk import run_on_small_disk
 
@@ -441,6 +442,17 @@ with temporary_folder() as folder:
     print(folder, flush=True)
     input()
 """
+
+
+def test_an_abandoned_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe", "nothing"):
+        link = tmp_path / f"link-{name}"
+        link.symlink_to(name)
+        remove_abandoned(link)
+        assert not link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
 
 
 def test_temporary_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:

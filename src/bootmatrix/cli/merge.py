@@ -11,7 +11,7 @@ from bootmatrix.history.reference import find_runs, reports_folder
 from bootmatrix.model.base import many_made
 from bootmatrix.report import REPORT_FILE
 from bootmatrix.report.text import summary
-from bootmatrix.runs.run_store import point_latest
+from bootmatrix.runs.run_store import check_latest, point_latest
 from bootmatrix.workspace.finished import RunOptions
 from bootmatrix.workspace.merge import merge_runs, merged_folder, report_merged
 
@@ -26,11 +26,14 @@ def _merge(args: argparse.Namespace) -> int:
     reports: Path = reports_folder(args.reports)
     services = notifier(args)
     folders = find_runs(reports, args.run_names)
-    merged = merge_runs(folders, args.output or merged_folder(folders, reports))
+    target = args.output or merged_folder(folders, reports)
+    is_among_runs = target.parent.resolve() == reports.resolve()
+    if is_among_runs:
+        check_latest(reports)
+    merged = merge_runs(folders, target)
     for note in merged.notes:
         complain(f"note: {note}")
     chosen = RunOptions(single_file=args.single_file, baseline=args.baseline or "", regressions=bool(args.fail_on))
-    is_among_runs = merged.folder.parent.resolve() == reports.resolve()
     if is_among_runs:
         point_latest(reports, merged.folder.name)
     done = report_merged(merged, chosen)

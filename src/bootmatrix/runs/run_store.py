@@ -84,10 +84,7 @@ class RunWriter:
 
         Raises InputError if `reports/latest` is something other than a link, OSError if the folder cannot be made.
         """
-        link = reports / LATEST
-        # `reports` may be a link of somebody else's checkout to any folder.
-        if link.exists() and not (link.is_symlink() and _is_run(link)):
-            raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix creates it again.")
+        check_latest(reports)
         reports.mkdir(parents=True, exist_ok=True)
         path = _new_folder(reports, title)
         run = Run(
@@ -344,6 +341,17 @@ def _held(path: Path) -> BinaryIO:
             file.close()
             raise
     return file
+
+
+def check_latest(reports: Path) -> None:
+    """Check that `reports/latest` may be replaced.
+
+    Raises InputError if it is something other than a link to a run.
+    """
+    link = reports / LATEST
+    # `reports` may be a link of somebody else's checkout to any folder.
+    if link.exists() and not (link.is_symlink() and _is_run(link)):
+        raise InputError(f"{link} is not a link to the newest run", "Move it away; bootmatrix creates it again.")
 
 
 def point_latest(reports: Path, name: str) -> None:

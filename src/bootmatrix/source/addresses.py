@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 Address = IPv4Address | IPv6Address
 _NAT64 = ip_network("64:ff9b::/96")
 """RFC 6052: an IPv4 address in its last 32 bits."""
+_TRANSLATED = ip_network("::ffff:0:0:0/96")
+"""RFC 2765: likewise."""
 _AZURE_HOST = ip_address("168.63.129.16")
 """The address of the host's services for machines in Azure; they tell a machine's settings."""
 _LEGACY = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]*|[0-9]+)){0,3}")
@@ -63,13 +65,13 @@ def scope_of(address: Address) -> Scope:
 def _embedded(address: Address) -> IPv4Address | None:
     """Return the IPv4 address that an IPv6 address embeds.
 
-    The forms are mapped, compatible, 6to4, NAT64 and Teredo.
+    The forms are mapped, compatible, translated, 6to4, NAT64 and Teredo.
     """
     if isinstance(address, IPv4Address):
         return None
     if address.ipv4_mapped or address.sixtofour:
         return address.ipv4_mapped or address.sixtofour
-    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 0xFFFF):
+    if address in _NAT64 or address in _TRANSLATED or (int(address) >> 32 == 0 and int(address) > 0xFFFF):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.teredo[1] if address.teredo else None
 

@@ -124,9 +124,13 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove a file or folder that no process has locked."""
+    """Remove a file or folder that no process has locked, or a link."""
     with suppress(FileNotFoundError, BlockingIOError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would keep it waiting
+        if path.is_symlink():
+            path.unlink()
+            return
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would keep it waiting
+        descriptor = os.open(path, flags)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.is_dir():
