@@ -136,7 +136,7 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
 
 
 def _alias(folder: str) -> str:
-    """Return the current folder's path as the user's shell names it, if that has links; else an empty text."""
+    """Return the shell's path of the current folder if it has links, or empty."""
     path = os.path.normpath(os.environ.get("PWD", ""))
     with suppress(OSError):
         if path.startswith("/") and path != folder and os.path.samefile(path, folder):  # noqa: PTH121

@@ -159,9 +159,9 @@ def link_records(target: str) -> Iterator[bytes]:
 
 
 def outdated(known: Known, folder: str) -> list[str]:
-    """Return what is gone here, or in the way of what is here now, and remove it from `known`.
+    """Return what is gone, or has become a folder or ceased to be one.
 
-    Of folders only those below `folder`; what is below an outdated one is not named.
+    It is removed from `known`. Folders count only below `folder`; what is below an outdated one is not named.
     """
     found: list[str] = []
     for path in sorted(known, key=lambda path: path.split("/")):
