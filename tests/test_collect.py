@@ -15,7 +15,7 @@ import pytest
 from agent_program import NONCE
 from bootmatrix.boot.collect import CollectLimits, Collector
 from bootmatrix.errors import GuestFileError
-from bootmatrix.guest import archive
+from bootmatrix.guest import archive, inbound
 from bootmatrix.guest.archive import ArchiveReceiver
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.frames import (
@@ -130,6 +130,13 @@ def test_more_files_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(GuestFileError, match="more than 3 files"):
         receive(tmp_path, folder(), *(plain(f"f{number}", b"x") for number in range(9)), END)
     assert names(tmp_path / "tree.tar") == {"f0": tarfile.REGTYPE, "f1": tarfile.REGTYPE}, "what came is kept"
+
+
+def test_paths_that_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbound, "MAX_NAMES", 2 << 20)
+    other = (TreeRecord(RecordType.OTHER, f"{number:04}{'x' * 4000}").encoded() for number in range(1000))
+    with pytest.raises(GuestFileError, match="the paths of its files have more than 2 MiB"):
+        receive(tmp_path, folder(), *other, END)
 
 
 def test_what_is_too_large_is_left_out_and_said(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from bootmatrix.guest.records import PARTIAL, RecordReader, RecordType, TreeReco
 from bootmatrix.store.locks import lock_unused_folder, remove_abandoned
 
 MAX_FILES = 100_000
+MAX_NAMES = 32 << 20
+"""Characters of the paths of one tree, which are held in memory."""
 DEFAULT_LIMIT_BYTES = 1 << 30
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -25,6 +27,7 @@ class TreeCheck:
         self.notes: list[str] = []
         self._source, self._max_files = source, max_files
         self._kinds: dict[str, RecordType] = {}
+        self._names = 0
 
     def _check(self, record: TreeRecord) -> None:
         """Check that a record's path is new, and in a folder of this tree."""
@@ -36,6 +39,9 @@ class TreeCheck:
             raise AgentFault(f"the path {record.path[:200]!r} twice, or without its folder")
         if len(self._kinds) >= self._max_files:
             raise GuestFileError(f"{self._source}: more than {self._max_files} files")
+        self._names += len(record.path)
+        if self._names > MAX_NAMES:
+            raise GuestFileError(f"{self._source}: the paths of its files have more than {MAX_NAMES >> 20} MiB")
         self._kinds[record.path] = record.type
 
     def _may_link(self, record: TreeRecord) -> bool:
