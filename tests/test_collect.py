@@ -31,6 +31,7 @@ from bootmatrix.guest.frames import (
 )
 from bootmatrix.guest.records import RecordType, TreeRecord
 from bootmatrix.guest.wire import SocketWire
+from bootmatrix.judge import result_files
 from bootmatrix.judge.result_files import MAX_REPORTS, read_files, without_fetched
 from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Verdict
 from bootmatrix.runs.result_names import file_reader
@@ -194,6 +195,13 @@ def test_no_report_of_a_folder_is_left_out_in_silence(tmp_path: Path) -> None:
     folder = reports(tmp_path, MAX_REPORTS + 1)
     assert judged(tmp_path, tree_message("/out"), folder)[1] == [
         f"unit: /out has more than 1000 reports: /out/{MAX_REPORTS}.xml was not read"
+    ]
+
+
+def test_a_saved_tar_that_fills_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_files, "MAX_MEMBERS", 3)
+    assert judged(tmp_path, tree_message("/out"), reports(tmp_path, 4))[1] == [
+        "unit: /out cannot be read: more than 3 files"
     ]
 
 

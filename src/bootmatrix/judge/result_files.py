@@ -32,6 +32,8 @@ MAX_REPORT_BYTES = 64 << 20
 """Of a report that was fetched."""
 MAX_REPORTS = 1000
 """Of one tree."""
+MAX_MEMBERS = 250_000
+"""Of one tree, which are held in memory; an agent sends fewer, but the run may be from elsewhere."""
 TREE_ADVICE = "Folders, patterns and large files are fetched by the agent, which this machine lacks: name files."
 
 TREE_TYPES = {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
@@ -195,7 +197,9 @@ def _read_tree(file: CollectedFile, saved: BinaryIO) -> Iterator[ParsedResults]:
     count = 0
     files: dict[str, tarfile.TarInfo] = {}
     with tarfile.open(None, "r:", saved, tarinfo=TreeHeader, encoding="utf-8", errors="surrogateescape") as archive:
-        for member in archive:
+        for number, member in enumerate(archive):
+            if number >= MAX_MEMBERS:
+                raise tarfile.ReadError(f"more than {MAX_MEMBERS} files")
             path = f"{file.path}/{member.name}".encode("utf-8", "replace").decode()
             content = files[member.name] = files.get(member.linkname, member) if member.islnk() else member
             if not _is_report(member.name) or member.isdir() or (member.islnk() and _is_report(member.linkname)):
