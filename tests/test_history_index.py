@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.history import discover, extract, index
+from bootmatrix.history.discover import changed_at, stamps_of
 from bootmatrix.history.extract import results_of
 from bootmatrix.history.index import INDEX_FILE, ask
 from bootmatrix.history.past import past_of
@@ -25,7 +26,7 @@ from bootmatrix.history.queries import Rows
 from bootmatrix.history.values import CellHistory, ChangeKind, Past, RunResults, RunState, UnusableRun
 from bootmatrix.model import Verdict
 from bootmatrix.runs import run_store
-from bootmatrix.runs.run_store import RunWriter, load_run, write_model
+from bootmatrix.runs.run_store import RunWriter, load_run, unfinished, write_model
 from samples import green_records, make_cell, make_record, mixed_records, write_dated, write_run
 
 
@@ -300,3 +301,17 @@ def test_one_that_is_killed_while_it_writes_leaves_an_index_that_answers_right(t
         assert same(tmp_path)
     with sqlite3.connect(tmp_path / INDEX_FILE) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_links_in_a_run_that_lead_back_to_it_take_no_time(reports: Path) -> None:
+    """Each of them would be followed in each other one, four times."""
+    folder = reports / "2026-11-09T02-00-00Z-slow"
+    (folder / "cells").mkdir(parents=True)
+    (folder / "started.json").write_text("{}")
+    for number in range(200):
+        (folder / f"cells/link{number}").symlink_to(".")
+    begun = time.process_time()
+    assert folder.name in stamps_of(reports)
+    assert changed_at(folder) > 0
+    assert list(unfinished(folder)) == []
+    assert time.process_time() - begun < 10

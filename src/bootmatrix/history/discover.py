@@ -5,6 +5,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from bootmatrix.runs.cell_folders import cell_folders
+
 # The names in runs.run_store, repeated because importing the model is slow. A test compares them.
 RUN_FILE = "run.json"
 STARTED_FILE = "started.json"
@@ -43,8 +45,10 @@ def is_run(folder: Path) -> bool:
 
 def changed_at(folder: Path) -> float:
     """Return an unfinished run's last write, in s since the epoch."""
-    files = [folder / STARTED_FILE, *(folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}")]
-    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+    times = _record_times(str(folder))
+    with suppress(OSError):
+        times.append((folder / STARTED_FILE).stat().st_mtime_ns)
+    return max(times, default=0) / 1e9
 
 
 def _stamp(folder: str) -> str:
@@ -57,10 +61,18 @@ def _stamp(folder: str) -> str:
         pass
     with suppress(OSError):
         began = _of_file(os.stat(f"{folder}/{STARTED_FILE}"))  # noqa: PTH116
-        records = [file.stat() for file in Path(folder, CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}")]
-        newest = max((status.st_mtime_ns for status in records), default=0)
-        return f"{began} {len(records)} {newest}"
+        times = _record_times(folder)
+        return f"{began} {len(times)} {max(times, default=0)}"
     return ""
+
+
+def _record_times(folder: str) -> list[int]:
+    """Return when each record of a run was written, in ns since the epoch."""
+    times = []
+    for cell in cell_folders(f"{folder}/{CELLS_FOLDER}"):
+        with suppress(OSError):
+            times.append(os.stat(f"{cell}/{RECORD_FILE}").st_mtime_ns)  # noqa: PTH116
+    return times
 
 
 def _is_text(name: str) -> bool:

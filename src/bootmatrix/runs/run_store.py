@@ -32,6 +32,7 @@ from bootmatrix.errors import DamagedRun, InputError
 from bootmatrix.fsio import open_plain, read_whole, replace_link, sync_disk, write_atomic
 from bootmatrix.model import AcceptanceRecord, Cell, Lock, MachineUse, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
+from bootmatrix.runs.cell_folders import cell_folders
 from bootmatrix.runs.hold import FULL_FILE, end_cause, is_under_way
 from bootmatrix.runs.host import describe_host
 from bootmatrix.runs.run_json import FORMAT, HINT, in_a_line, read_run, read_value, write_run
@@ -364,7 +365,7 @@ def point_latest(reports: Path, name: str) -> None:
 def _recover(folder: Path) -> Run:
     check_links(folder)  # the run may be from elsewhere: a link would show another one's records
     run = read_value(folder / STARTED_FILE, Run)
-    files = sorted((folder / CELLS_FOLDER).glob(f"*/*/*/*/{RECORD_FILE}"))
+    files = sorted(Path(cell, RECORD_FILE) for cell in cell_folders(folder / CELLS_FOLDER))
     records = tuple(_read_record(folder, file) for file in files if _is_written(file))
     ends = [datetime.fromisoformat(record.started_at).timestamp() + record.wall_s for record in records]
     start = datetime.fromisoformat(run.started_at).timestamp()
@@ -392,7 +393,7 @@ def _read_record(folder: Path, file: Path) -> Record:
 
 def unfinished(folder: Path) -> Iterable[str]:
     """List cells without a record, by their folders: `spec/arch/machine/kernel`."""
-    for cell in sorted((folder / CELLS_FOLDER).glob("*/*/*/*/")):
+    for cell in sorted(map(Path, cell_folders(folder / CELLS_FOLDER))):
         if not _is_written(cell / RECORD_FILE):
             yield cell.relative_to(folder / CELLS_FOLDER).as_posix()
 
