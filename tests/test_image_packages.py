@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +123,16 @@ def test_no_local_package(kitchen: Kitchen) -> None:
     with pytest.raises(BuildError, match=r"no file matches .*dist/mine_\*_amd64\.deb") as caught:
         kitchen.make(debs=["../../dist/mine_*_{debian_arch}.deb"])
     assert "exclude the architecture" in caught.value.hint
+
+
+@pytest.mark.parametrize("pattern", ["../../" + "*/../" * 40 + "x.deb", "../../" + "*/" * 40 + "x.deb"])
+def test_a_pattern_made_to_be_slow_to_match_is_not(kitchen: Kitchen, pattern: str) -> None:
+    for number in range(10):
+        (kitchen.folder / f"link{number}").symlink_to(".")
+    begun = time.process_time()
+    with pytest.raises(BuildError, match="no file matches"):
+        kitchen.make(debs=[pattern])
+    assert time.process_time() - begun < 10
 
 
 def test_two_local_packages_where_one_is_meant(kitchen: Kitchen) -> None:

@@ -1,6 +1,5 @@
 """Loading: files to values; nothing past this package sees a raw dict."""
 
-import glob
 from collections.abc import Mapping, Sized
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from bootmatrix.load.document import Document, Location, read_document
 from bootmatrix.load.expand import product
 from bootmatrix.load.facts import find_limits
 from bootmatrix.load.images import find_source
+from bootmatrix.load.local_files import matching, project_root
 from bootmatrix.load.matrix import SUFFIXES, kernel_names, load_matrix
 from bootmatrix.load.merge import load_spec
 from bootmatrix.load.profile import load_profile
@@ -56,7 +56,7 @@ def _describe_image(path: Path) -> str:
 
 def _describe_debs(folder: Path, pattern: str) -> str:
     """Return a pattern of local packages with its files' number, of all kinds."""
-    names = glob.glob(f"{glob.escape(str(folder))}/{PLACEHOLDER.sub('*', pattern)}")  # noqa: PTH207
+    names = list(matching(folder, PLACEHOLDER.sub("*", pattern), project_root(folder / RECIPE)))
     return f"local packages {pattern} ({_count(names, 'file')} now)"
 
 

@@ -15,12 +15,13 @@ from typing import Protocol
 from bootmatrix.assembly.image.contents import pulled_contents, recipe_contents
 from bootmatrix.assembly.image.dpkg_database import has_database, read_unpacked, register
 from bootmatrix.assembly.image.manifest import write_layer, write_manifest
-from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, project_root, take_deb
+from bootmatrix.assembly.image.packages import LocalDeb, archive_packages, local_debs, take_deb
 from bootmatrix.assembly.image.recipe import Sources, drop, for_architecture, put_file, read_sources, source_digest
 from bootmatrix.assembly.slices import Spool
 from bootmatrix.assembly.tree import Tree, directory, symlink
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.images import find_source
+from bootmatrix.load.local_files import project_root
 from bootmatrix.load.recipe import load_package, load_recipe
 from bootmatrix.model import ImageConfig, ImageOverride, ImageRecipe, ImageSource, Package, Profile, StoredImage
 from bootmatrix.model.image import DOCKERFILE_KIND, LABEL, RECIPE_KIND

@@ -1,6 +1,5 @@
 """Packages of an image: local ones, named ones, and their dependencies."""
 
-import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from bootmatrix.assembly.image.recipe import placeholders
 from bootmatrix.assembly.user_files import filled, take_into
 from bootmatrix.errors import BuildError, InputError, readable
+from bootmatrix.load.local_files import matching, project_root
 from bootmatrix.model import ImageRecipe, Package, Profile
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import read_control
@@ -46,15 +46,15 @@ def local_debs(recipe: ImageRecipe, recipe_path: Path, profile: Profile) -> tupl
 def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb:
     name = filled(pattern, names, f"{recipe_path}: ")
     pattern_path = recipe_path.parent / name
-    matches = sorted(glob.glob(f"{glob.escape(str(recipe_path.parent))}/{name}"))  # noqa: PTH207  (may begin with ..)
+    root = project_root(recipe_path)
+    matches = sorted(matching(recipe_path.parent, name, root))
     if not matches:
         raise BuildError(
             f"no file matches {pattern_path}", "Build the package for this architecture, or exclude the architecture."
         )
     if len(matches) > 1:
-        raise BuildError(f"{len(matches)} files match {pattern_path}, expected one: {', '.join(matches)}")
-    deb = Path(matches[0])
-    root = project_root(recipe_path)
+        raise BuildError(f"{len(matches)} files match {pattern_path}, expected one: {', '.join(map(str, matches))}")
+    deb = matches[0]
     if not deb.resolve().is_relative_to(root):
         raise BuildError(
             f"{recipe_path}: the package {name!r} lies outside of {root}, the recipe's project",
@@ -63,16 +63,6 @@ def _one_deb(pattern: str, recipe_path: Path, names: dict[str, str]) -> LocalDeb
     if not deb.is_file():
         raise BuildError(f"{recipe_path}: {deb} is not a regular file")
     return _read(deb, names["debian_arch"])
-
-
-def project_root(recipe_path: Path) -> Path:
-    """Return the folder that must contain a recipe's packages.
-
-    It is the git work tree, or the parent of `images`.
-    """
-    folder = recipe_path.parent.resolve()
-    tree = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
-    return tree or (folder.parent.parent if folder.parent.name == "images" else folder)
 
 
 def take_deb(deb: LocalDeb, folder: Path) -> Path:
