@@ -13,6 +13,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from bootmatrix.boot import guest
+from bootmatrix.boot.diagnosis import keep
 from bootmatrix.boot.guest import boot
 from bootmatrix.console.log import ConsoleLog
 from bootmatrix.errors import HostError
@@ -234,8 +236,23 @@ async def test_cancelling_leaves_no_child(tmp_path: Path, fake: Path) -> None:
     assert b"the last words" in (tmp_path / "console.log").read_bytes()
 
 
-async def test_a_full_disk_is_raised_as_such_and_leaves_no_child(tmp_path: Path, fake: Path) -> None:
-    (tmp_path / "console.log").symlink_to("/dev/full")
+async def test_a_link_in_the_place_of_the_console_is_not_written_through(tmp_path: Path, fake: Path) -> None:
+    """Who may write to the folder of runs could put one there, to any file of the user's."""
+    (tmp_path / "bashrc").write_text("precious")
+    (tmp_path / "console.log").symlink_to("bashrc")
+    with pytest.raises(OSError, match="not a regular file, but a link"):
+        await boot(machine_for("sound"), make_bootable(), QUICK, tmp_path)
+    (tmp_path / "tasks.log").symlink_to("bashrc")
+    assert keep(tmp_path / "tasks.log", "tasks", b"x").note == "cannot write it: not a regular file, but a link"
+    assert (tmp_path / "bashrc").read_text() == "precious"
+    assert not fake.exists()
+
+
+async def test_a_full_disk_is_raised_as_such_and_leaves_no_child(
+    tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_full = partial(Path("/dev/full").open, "wb")
+    monkeypatch.setattr(guest, "create_plain", lambda _path, **how: open_full(**how))
     with pytest.raises(OSError, match="No space left"):
         await boot(machine_for("floods_console"), make_bootable(), QUICK, tmp_path)
     assert is_gone(int(fake.read_text()))

@@ -91,8 +91,29 @@ def open_plain(path: Path | str, limit_bytes: int | None = None, flags: int = 0,
     return os.fdopen(handle, "rb")
 
 
+def create_plain(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open an empty regular file for writing, in a folder that others may write to.
+
+    A link there, to a file that would be overwritten, is not followed.
+
+    Raises OSError if it cannot be opened, or is not a regular file.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.EINVAL, "not a regular file, but a link", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    os.ftruncate(handle, 0)
+    return os.fdopen(handle, "wb", buffering=buffering)
+
+
 def open_below(folder: Path, names: Sequence[str], limit_bytes: int | None = None) -> BinaryIO:
-    """Open a regular file below a folder, by the name of each folder between and its own.
+    """Open a regular file below a folder, by all names between, the last its own.
 
     None of them may be a link, nor become one meanwhile: the folder may be somebody else's.
 
@@ -104,7 +125,9 @@ def open_below(folder: Path, names: Sequence[str], limit_bytes: int | None = Non
 
 @contextmanager
 def opened_folder(folder: Path, names: Sequence[str]) -> Iterator[int]:
-    """Open a folder below another, by the names of all folders between and its own; none may be a link.
+    """Open a folder below another, by all names between, the last its own.
+
+    None of them may be a link.
 
     Raises OSError if one is not a folder.
     """

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from bootmatrix.console.hang import describe_init
+from bootmatrix.fsio import create_plain
 from bootmatrix.model import Diagnostic, Machine
 from bootmatrix.qemu.monitor import Monitor, Unanswered
 from bootmatrix.runs.run_store import CONSOLE_FILE
@@ -167,7 +168,8 @@ def keep(path: Path, kind: Kind, data: bytes) -> Diagnostic:
     """Write a file. A full disk does not cost the verdict."""
     try:
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        with create_plain(path) as file:
+            file.write(data)
     except OSError as error:
         with suppress(OSError):
             path.unlink(missing_ok=True)
@@ -191,7 +193,7 @@ class SparseCopy:
     def run(self) -> None:
         """Copy. Raises OSError if there is more than expected, or the disk is full."""
         total = 0
-        with self._path.open("wb") as file:
+        with create_plain(self._path) as file:
             while data := self._read():
                 total += len(data)
                 if total > self._most_bytes:

@@ -18,6 +18,7 @@ from bootmatrix.boot.deadlines import PhaseClock
 from bootmatrix.boot.observation import Hold, Observation
 from bootmatrix.boot.protocol import Conversation
 from bootmatrix.console.log import ConsoleLog
+from bootmatrix.fsio import create_plain
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.model import Bootable, Machine, Outcome, Phase, Timeouts
 from bootmatrix.qemu.cgroup import bounded
@@ -66,7 +67,7 @@ async def boot(  # noqa: PLR0913
     program = str(find_qemu(machine))
     async with _network(bootable) as network:
         with ExitStack() as stack:
-            file = stack.enter_context((folder / CONSOLE_FILE).open("wb", buffering=0))
+            file = stack.enter_context(create_plain(folder / CONSOLE_FILE, buffering=0))
             log = stack.enter_context(ConsoleLog(file, nonce.encode("ascii"), proof=bootable.proof))
             wires, theirs = stack.enter_context(open_wires(has_port, has_agent_port))
             count = sum(len(entry.paths) for entry in bootable.results)

@@ -27,7 +27,7 @@ from bootmatrix.assembly.tree import EPOCH_S, Tree, write_tar
 from bootmatrix.assembly.userland import fetch_images, image_artefact
 from bootmatrix.cell.bounded_output import BoundedOutput
 from bootmatrix.errors import HostError
-from bootmatrix.fsio import read_whole
+from bootmatrix.fsio import create_plain, read_whole
 from bootmatrix.judge.user_tier import judge_user
 from bootmatrix.model import Artefact, Judgement, Machine, Profile, Spec
 from bootmatrix.model.profile import has_magic
@@ -247,7 +247,7 @@ class UserRun:
         return self._outcome(is_late=is_late, wall_s=time.monotonic() - started)
 
     def _read_console(self, pipe: IO[bytes]) -> None:
-        with self._console.open("wb") as file:
+        with create_plain(self._console) as file:
             output = BoundedOutput(file)
             while data := pipe.read1(1 << 16):  # type: ignore[attr-defined]
                 output.feed(data)
