@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from bootmatrix import Selection, Workspace
+from bootmatrix.errors import InputError
 from bootmatrix.model import GuestSize
 from bootmatrix.workspace.guest import plan_guest, roomy_size
 from samples import make_machine
@@ -42,6 +44,21 @@ def test_only_guests_for_an_image_are_roomy(name: str, is_roomy: bool) -> None:
 
     assert bool(planned().memory_mib) is is_roomy
     assert planned(Selection(memory="256M", cpus=2)) == GuestSize(memory_mib=256, cpus=2)
+
+
+def test_an_archive_or_a_layout_that_a_path_names_is_an_image(tmp_path: Path) -> None:
+    def source(name: str) -> str:
+        run, _ = plan_guest(lambda spec: Workspace().plan_single(spec, "x86_64", "6.1"), name)
+        return run.config.sources.images[0].source
+
+    with tarfile.open(tmp_path / "root.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("bin"))
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout/oci-layout").touch()
+    assert source(f"{tmp_path}/root.tar") == f"tar:{tmp_path}/root.tar"
+    assert source(f"{tmp_path}/layout") == f"oci:{tmp_path}/layout"
+    with pytest.raises(InputError, match=r"none.tar: No such file or directory"):
+        source(f"{tmp_path}/none.tar")
 
 
 @pytest.mark.boots

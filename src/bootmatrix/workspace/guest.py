@@ -29,6 +29,7 @@ from bootmatrix.model.cell import Network
 from bootmatrix.model.spec import CHECK, MODULES
 from bootmatrix.progress import NullObserver, Observer
 from bootmatrix.qemu.host import total_memory_mib
+from bootmatrix.scaffold.thing import find_thing
 from bootmatrix.workspace.guest_session import GuestSession, open_session
 from bootmatrix.workspace.planned_run import PlannedRun
 
@@ -41,6 +42,7 @@ ROOMY_MIB, HOST_PARTS = 2048, 4
 RESOLVERS = "/run/resolvconf/resolv.conf"
 """Written by the shipped DHCP client, in the guest's own root."""
 CONTAINERS = "/containers"
+SPECS = (".yml", ".yaml")
 
 
 @dataclass(frozen=True)
@@ -335,10 +337,11 @@ def plan_guest(
 
     Raises InputError if the architecture, kernel or spec is unknown.
     """
+    name = _image_at(name)
     try:
         spec_path = str(find_spec(name)) if name != DEFAULT_IMAGE else ""
     except InputError:
-        if name.endswith((".yml", ".yaml")):
+        if name.endswith(SPECS):
             raise
         spec_path = ""
     if spec_path:
@@ -353,6 +356,21 @@ def plan_guest(
     config = replace(planned.config, sources=sources, specs={spec.path: spec}, fork=True)
     plan = planned.plan.model_copy(update={"cells": (cell,)})
     return replace(planned, plan=plan, config=config), f"{CONTAINERS}/services/{ROOT}/rootfs"
+
+
+def _image_at(name: str) -> str:
+    """Return the source of an image's archive or layout that a path names.
+
+    Other names are returned as they are. Raises InputError if nothing is at a path.
+    """
+    if not name.startswith(("/", "./", "../")) or name.endswith(SPECS):
+        return name
+    try:
+        return find_thing([name]).image or name
+    except InputError:
+        if not Path(name).exists():
+            raise
+        return name
 
 
 @asynccontextmanager
