@@ -198,6 +198,22 @@ def test_no_report_of_a_folder_is_left_out_in_silence(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_of_many_names_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    with tarfile.open(tmp_path / "files/0.tar", "w") as tar:
+        info = tarfile.TarInfo("a.dat")
+        info.size = len(GOOD)
+        tar.addfile(info, io.BytesIO(GOOD))
+        for number in range(3):
+            name = tarfile.TarInfo(f"{number}.xml")
+            name.type, name.linkname = tarfile.LNKTYPE, "a.dat"
+            tar.addfile(name)
+    tree = CollectedFile(container="unit", asked="/out", path="/out", file="files/0.tar", is_tree=True)
+    outcome = make_outcome(1).model_copy(update={"messages": (tree_message("/out"),), "collected": (tree,)})
+    found = [one.name for each in read_files(outcome, Bootable(), file_reader(tmp_path)) for one in each.results]
+    assert found == ["unit: x.y"]
+
+
 def test_a_saved_tar_that_fills_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_files, "MAX_MEMBERS", 3)
     assert judged(tmp_path, tree_message("/out"), reports(tmp_path, 4))[1] == [

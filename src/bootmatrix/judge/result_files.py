@@ -196,6 +196,7 @@ def _read_tree(file: CollectedFile, saved: BinaryIO) -> Iterator[ParsedResults]:
     """
     count = 0
     files: dict[str, tarfile.TarInfo] = {}
+    parsed: set[int] = set()  # each content once, which may have thousands of names
     with tarfile.open(None, "r:", saved, tarinfo=TreeHeader, encoding="utf-8", errors="surrogateescape") as archive:
         for number, member in enumerate(archive):
             if number >= MAX_MEMBERS:
@@ -207,6 +208,9 @@ def _read_tree(file: CollectedFile, saved: BinaryIO) -> Iterator[ParsedResults]:
             if not content.isreg():
                 yield ParsedResults((), (), (f"{path} is a link, and not read as a report",))
                 continue
+            if content.offset_data in parsed:
+                continue
+            parsed.add(content.offset_data)
             count += 1
             if count > MAX_REPORTS:
                 reason = f"{file.container}: {file.path} has more than {MAX_REPORTS} reports: {path} was not read"
