@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -239,6 +240,36 @@ def test_too_many_layers_of_dockers(tmp_path: Path) -> None:
     path = write_saved(tmp_path, [files(a="1")] * (blobs.MAX_LAYERS + 1), config, ["mine:1"])
     source = ImageSource(kind="docker-archive", path=str(path))
     assert "more than 512 layers" in refusal(lambda: images(tmp_path).image(source, AMD64))
+
+
+def test_a_file_that_is_named_many_times_is_digested_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_saved(tmp_path, [files(a="1")] * 100, {"os": "linux", "architecture": "amd64"}, ["mine:1"])
+    digested: list[int] = []
+    sha256_of = blobs.BlobLocation.sha256
+    monkeypatch.setattr(blobs.BlobLocation, "sha256", lambda it: digested.append(it.offset) or sha256_of(it))  # type: ignore[func-returns-value]
+    layout = open_layout(path)
+    for _ in range(3):
+        layout.document("mine:1")
+    assert len(digested) == len(set(digested))
+
+
+def test_an_index_that_names_others_thousands_of_times(tmp_path: Path) -> None:
+    documents: dict[str, bytes] = {}
+
+    def entry_of(document: dict[str, Any]) -> dict[str, Any]:
+        data = json.dumps(document).encode()
+        documents[f"blobs/{sha256(data).replace(':', '/')}"] = data
+        return {"digest": sha256(data), "size": len(data), "platform": {"architecture": "amd64"}}
+
+    entry = entry_of({"config": {"digest": f"sha256:{'1' * 64}", "size": 2}, "layers": []})
+    for _ in range(2):
+        entry = entry_of({"manifests": [entry] * 3000})
+    documents["index.json"] = json.dumps({"manifests": [entry]}).encode()
+    documents["manifest.json"] = json.dumps([{"Config": "c", "Layers": [], "RepoTags": ["a:1"]}]).encode()
+    (tmp_path / "x.tar").write_bytes(files(c="{}", **{name: data.decode() for name, data in documents.items()}))
+    begun = time.process_time()
+    assert "describe different images" in refusal(lambda: open_layout(tmp_path / "x.tar").document(""))
+    assert time.process_time() - begun < 10
 
 
 @pytest.mark.parametrize(

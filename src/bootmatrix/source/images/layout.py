@@ -65,6 +65,8 @@ class Layout:
     path: Path
     parts: dict[str, BlobLocation]
     _made: dict[str, BlobLocation] = field(default_factory=dict)
+    _digests: dict[str, str] = field(default_factory=dict)
+    _below: dict[tuple[str, str, int], set[str]] = field(default_factory=dict)
 
     def fetch(self, parts: Sequence[Descriptor]) -> list[BlobLocation]:
         """Return the locations of blobs. Raises BuildError if one is missing."""
@@ -154,11 +156,18 @@ class Layout:
         return [entry for entry in images if configs & self._configs(entry)]
 
     def _configs(self, entry: Json, depth: int = 0) -> set[str]:
-        """Return digests of the available configurations below an entry."""
-        with suppress(BuildError):
-            label = f"an entry of {self.path}"
-            return self._configs_of(parsed(read_bytes(descriptor(entry, label), self, label), label), depth)
-        return set()
+        """Return digests of the available configurations below an entry.
+
+        Each document is read once, as thousands of entries may name it.
+        """
+        key = (str(entry.get("digest")), str(entry.get("size")), depth)
+        if key not in self._below:
+            self._below[key] = set()
+            with suppress(BuildError):
+                label = f"an entry of {self.path}"
+                document = parsed(read_bytes(descriptor(entry, label), self, label), label)
+                self._below[key] = self._configs_of(document, depth)
+        return self._below[key]
 
     def _configs_of(self, document: Json, depth: int = 0) -> set[str]:
         config, entries = document.get("config"), document.get("manifests")
@@ -225,7 +234,8 @@ class Layout:
         location = self.parts.get(name)
         if location is None:
             raise BuildError(f"{self.path} lacks the file {name[:200]!r}")
-        digest = location.sha256()
+        digest = self._digests.get(name) or location.sha256()  # a name may come a hundred thousand times
+        self._digests[name] = digest
         self._made[digest] = location
         return {"digest": f"sha256:{digest}", "size": location.size_bytes}
 
