@@ -15,6 +15,7 @@ from bootmatrix.cli.project_defaults import find_table
 from bootmatrix.errors import InputError
 from bootmatrix.load.recipe import find_recipe
 from bootmatrix.scaffold.examples import write_example
+from bootmatrix.scaffold.thing import find_thing
 from stage import ROOT
 
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
@@ -66,6 +67,19 @@ def test_an_example_that_cannot_be_written(tmp_path: Path) -> None:
         done = tool(tmp_path, "new", folder)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{folder}: cannot be written: ")
+
+
+def test_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
+    done = tool(tmp_path, "new", "a folder/x")
+    assert done.stdout.endswith("bootmatrix matrix 'a folder/x/x.matrix.yml'\n"), done
+    words = ("--save", "an other", "--arch", "x86_64", "--image", "busybox", "--offline", "--cache", "none")
+    done = tool(tmp_path, "try", *words, "--", "x")
+    assert done.stdout.startswith(
+        "Saved: an other/try.matrix.yml. To run it: bootmatrix matrix 'an other/try.matrix.yml'\n"
+    )
+    with pytest.raises(InputError) as caught:
+        find_thing([str(tmp_path / "a folder/x/x.yml")])
+    assert caught.value.hint == f"To boot a spec or a matrix: bootmatrix matrix '{tmp_path}/a folder/x/x.yml'"
 
 
 def test_shipped_images_have_a_name_everywhere(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`bootmatrix try`: run anything on every architecture and kernel."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save, image_faults)
     if args.save:
-        say(f"Saved: {matrix}. To run it: bootmatrix matrix {matrix}")
+        say(f"Saved: {matrix}. To run it: bootmatrix matrix {shlex.quote(str(matrix))}")
     network = None if args.network == "outbound" else args.network  # which the written spec has
     planned = plan_written(args, workspace, matrix, notes, network)
     return run_written(args, workspace, planned)

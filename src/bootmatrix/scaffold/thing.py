@@ -1,6 +1,7 @@
 """Things that users try: a folder, a program, packages, an image, or none."""
 
 import re
+import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,7 +136,8 @@ def _file(path: Path, mode: int) -> Thing:
         return Thing("program", (str(path),))
     if path.suffix in {".yml", ".yaml"}:
         raise InputError(
-            f"{path}: a YAML file", f"To boot a spec or a matrix: bootmatrix matrix {find_spec(str(path))}"
+            f"{path}: a YAML file",
+            f"To boot a spec or a matrix: bootmatrix matrix {shlex.quote(str(find_spec(str(path))))}",
         )
     return Thing("image", image=_archive(path))
 
