@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from bootmatrix.errors import BuildError
 from bootmatrix.model import Kernel
+from bootmatrix.source.elf import read_program
 from kitchen import Kitchen
 from test_try import header
 
@@ -158,3 +161,23 @@ def test_a_command_that_fails(tmp_path: Path) -> None:
     status, text, record = attempt(tmp_path, "./tree", *options, "--", "sh", "-c", "exit $(cat status)")
     assert (status, record["judgement"]["verdict"]) == (1, "fail"), text
     assert "3" in record["judgement"]["reason"]
+
+
+def elf(names: int, name_bytes: int) -> bytes:
+    """A program that needs libraries whose names share one long text."""
+    tables_at = 64 + 2 * 56
+    dynamic_bytes = 16 * (names + 2)
+    needed = b"".join(struct.pack("<QQ", 1, number) for number in range(names))
+    dynamic = struct.pack("<QQ", 5, tables_at + dynamic_bytes) + needed + bytes(16)
+    size = tables_at + dynamic_bytes + name_bytes + 1
+    head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    parts = ((2, tables_at, dynamic_bytes), (1, 0, size))
+    table = b"".join(struct.pack("<IIQQQQQQ", kind, 4, at, at, at, length, length, 8) for kind, at, length in parts)
+    return head + table + dynamic + b"x" * name_bytes + b"\0"
+
+
+def test_names_of_libraries_that_share_one_long_text() -> None:
+    program = read_program(BytesIO(elf(3, 10)))
+    assert program
+    assert program.libraries == ("x" * 10, "x" * 9, "x" * 8)
+    assert read_program(BytesIO(elf(1000, 1 << 20))) is None

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 MAGIC = b"\x7fELF"
 HEADER_BYTES = 20
 """The part of a header that names class, byte order and machine."""
 MAX_LIBRARIES = 1000
+MAX_READ_BYTES = 32 << 20
+"""Limit of what is read of headers and names. A hostile table has no end, and its names may share one long text."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,22 @@ def describe(data: bytes) -> str:
     return f"{bits} {order}-endian {names.get(number, f'machine {number}').removeprefix('EM_')}"
 
 
+class _BoundedFile:
+    """A file for the library, which sets no limits itself."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._left, self.seek, self.tell = MAX_READ_BYTES, file.seek, file.tell
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes. Raises ValueError beyond the limit."""
+        data = self._file.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError(f"more than {MAX_READ_BYTES >> 20} MiB of headers and names")
+        return data
+
+
 def read_program(file: BinaryIO) -> Program | None:
     """Read a program's header and dynamic section; None if damaged."""
     from elftools.elf.elffile import ELFFile  # slow import
@@ -46,7 +64,7 @@ def read_program(file: BinaryIO) -> Program | None:
         return None
     file.seek(0)
     try:
-        elf = ELFFile(file)
+        elf = ELFFile(cast("BinaryIO", _BoundedFile(file)))
         interpreter = next((segment.get_interp_name() for segment in _segments(elf, "PT_INTERP")), "")
         dynamic = (tag for segment in _segments(elf, "PT_DYNAMIC") for tag in segment.iter_tags("DT_NEEDED"))
         libraries = [str(tag.needed) for tag in islice(dynamic, MAX_LIBRARIES)]
@@ -60,7 +78,7 @@ def section_of(data: bytes, name: str) -> bytes:
     from elftools.elf.elffile import ELFFile  # slow import
 
     try:
-        section = ELFFile(BytesIO(data)).get_section_by_name(name)
+        section = ELFFile(cast("BinaryIO", _BoundedFile(BytesIO(data)))).get_section_by_name(name)
     except Exception:  # as above
         return b""
     return data[section["sh_offset"] :][: section["sh_size"]] if section else b""
