@@ -137,12 +137,14 @@ def test_the_first_interrupt_is_the_commands(host: Host) -> None:
     assert (told[0], process.returncode) == ("so\n", 9), told
 
 
-def test_a_fault_of_the_kernel_is_told_once_and_leaves_the_commands_status(host: Host) -> None:
+def test_a_fault_of_the_kernel_is_told_once_and_leaves_the_commands_status(tmp_path: Path) -> None:
+    host = Host(tmp_path)
     fault = "mknod /log c 1 11; echo '<4>BUG: scheduling while atomic: sh/1/0x00000002' >/log; exit 3"
-    status, _, told = host.sh(fault, "--privileged")
+    status, _, told = host.sh(fault, *KEPT, "--privileged")
     assert status == 3
     assert "the guest's kernel reported a fault meanwhile: BUG: scheduling while atomic" in told
     assert host.sh("exit 4") == (4, "", "")
+    assert host.run("guests", "stop")[0] == 0
 
 
 @pytest.mark.parametrize("has_terminal", [True, False])
