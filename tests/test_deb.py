@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from bootmatrix.assembly.tree import Tree
+from bootmatrix.assembly.image.dpkg_database import UnpackedPackage, register
+from bootmatrix.assembly.tree import Node, Tree
 from bootmatrix.errors import BuildError
 from bootmatrix.source import compressed, safe_archive
 from bootmatrix.source.deb import open_data, read_control
@@ -364,3 +365,17 @@ def test_names_do_not_depend_on_the_locale(tmp_path: Path) -> None:
     """Names are bytes; those that are no UTF-8 come out as they went in."""
     package = Deb().of(entry("grün", b"1"), entry("raw\udcff", b"2"))
     assert read(write(tmp_path / "a.deb", package)) == {"grün": b"1", "raw\udcff": b"2"}
+
+
+def test_lists_of_a_package_made_to_be_slow_to_read_are_not() -> None:
+    control = {
+        "control": b"Package: mine\nArchitecture: all\nVersion: 1\n",
+        "conffiles": b"".join(b"/" * (number % 4000 + 1) + b"etc/mine\n" for number in range(4000)),
+        "triggers": b"".join(b"interest /%d\n" % number for number in range(200_000)),
+    }
+    tree = Tree()
+    tree.put("etc/mine", Node("file", data=bytes(8 << 20)))
+    begun = time.process_time()
+    register(tree, [UnpackedPackage(control, ())])
+    assert time.process_time() - begun < 10
+    assert tree.nodes["var/lib/dpkg/triggers/File"].read().endswith(b"/199999 mine\n")

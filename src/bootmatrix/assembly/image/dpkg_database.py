@@ -89,15 +89,18 @@ def _put_files(tree: Tree, package: UnpackedPackage) -> None:
 
 
 def _put_triggers(tree: Tree, package: UnpackedPackage) -> None:
+    lines: dict[str, list[str]] = {}
     for line in package.control.get("triggers", b"").decode("utf-8", "replace").splitlines():
         match = _TRIGGER.fullmatch(line.partition("#")[0].strip())
         if match is None:
             continue
         interested = package.name + ("/noawait" if match[1] == "-noawait" else "")
         if match[2].startswith("/"):
-            _append(tree, f"{FOLDER}/triggers/File", f"{match[2]} {interested}\n")
+            lines.setdefault("File", []).append(f"{match[2]} {interested}\n")
         elif _NAME.fullmatch(match[2]):
-            _append(tree, f"{FOLDER}/triggers/{match[2]}", f"{interested}\n")
+            lines.setdefault(match[2], []).append(f"{interested}\n")
+    for name, own in lines.items():
+        _append(tree, f"{FOLDER}/triggers/{name}", "".join(dict.fromkeys(own)))
 
 
 def _append(tree: Tree, path: str, text: str) -> None:
@@ -116,8 +119,11 @@ def _paragraph(tree: Tree, package: UnpackedPackage) -> str:
 
 
 def _conffiles(tree: Tree, package: UnpackedPackage) -> Iterable[str]:
-    for line in package.control.get("conffiles", b"").decode("utf-8", "replace").splitlines():
-        path = line.strip()
+    digests: dict[Node, str] = {}  # a hostile list may name a large file a million times, in many spellings
+    lines = package.control.get("conffiles", b"").decode("utf-8", "replace").splitlines()
+    for path in dict.fromkeys(map(str.strip, lines)):
         node = tree.get(path) if path.startswith("/") else None
         if node is not None and node.kind == "file":
-            yield f" {path} {hashlib.md5(node.read(), usedforsecurity=False).hexdigest()}"
+            if node not in digests:
+                digests[node] = hashlib.md5(node.read(), usedforsecurity=False).hexdigest()
+            yield f" {path} {digests[node]}"
