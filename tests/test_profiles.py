@@ -338,8 +338,11 @@ def test_a_new_board_replaces_no_file(tmp_path: Path) -> None:
     file = tmp_path / "arch/mine.yml"
     assert new(file).returncode == 0
     text = file.read_text()
+    link = file.with_name("link.yml")
+    link.symlink_to(tmp_path / "elsewhere")
     for path, like, message in (
         (file, "aarch64", "already exists"),
+        (link, "aarch64", "already exists"),
         (tmp_path / "arch/armv7.yml", "armv7", "would replace the architecture 'armv7'"),
         (tmp_path / "a b.yml", "aarch64", "without blanks"),
         (tmp_path / "mine.yaml", "aarch64", "file name must be NAME.yml"),

@@ -66,7 +66,7 @@ def run_new(args: argparse.Namespace) -> int:
     file: Path = args.file
     if file.suffix != ".yml" or not re.fullmatch(NAME, file.stem):
         raise InputError(f"{file}: a profile's file name must be NAME.yml, without blanks")
-    if file.exists():
+    if file.exists() or file.is_symlink():
         raise InputError(f"{file} already exists")
     if file.stem in options.profiles():
         raise InputError(f"{file}: would replace the architecture {file.stem!r}", "Choose another name.")
