@@ -79,6 +79,24 @@ def test_what_a_script_starts(kitchen: Kitchen, kernel: Kernel) -> None:
         kitchen.build(spec(["/entry.sh"]), kernel)
 
 
+@pytest.mark.parametrize(
+    ("script", "words", "hint"),
+    [
+        ("#!/usr/bin/python3\n", "the script /entry needs /usr/bin/python3, which", "Add it to the image."),
+        ("#! /usr/bin/env python3\n", "the script /entry needs python3, which", "Add it to the image."),
+        ("#!/bin/sh\r\n", "first line of the script /entry ends in a carriage return", "write the file with Unix"),
+        ("#!/inner\n", "the script /inner needs /nowhere/x, which", "Add it to the image."),
+    ],
+)
+def test_a_script_without_its_interpreter(kitchen: Kitchen, kernel: Kernel, script: str, words: str, hint: str) -> None:
+    put(kitchen, {"entry": script, "bin/sh": "x", "inner": "#!/nowhere/x y\n"})
+    with pytest.raises(BuildError, match=words) as caught:
+        kitchen.build(spec(["/entry"]), kernel)
+    assert hint in caught.value.hint
+    for command in (["/bin/sh", "/entry"], ["/bin/sh", "-c", "/entry"]):  # which may only read it
+        kitchen.build(spec(command), kernel)
+
+
 def test_a_loader_or_a_library_that_is_missing(kitchen: Kitchen, kernel: Kernel) -> None:
     shell = Path(shutil.which("sh") or "/bin/sh").resolve().read_bytes()
     put(kitchen, {"usr/bin/tool": shell})

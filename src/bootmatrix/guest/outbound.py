@@ -139,7 +139,7 @@ def _entries(entry: _Entry, limits: TreeLimits, depth: int) -> Iterator[_Entry]:
 
 
 def links_of(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the links on the way to a folder, each by a path without links, and their targets."""
+    """Yield the links on the way to a folder, by resolved paths, and targets."""
     done, rest, links = "/", path.split("/"), 0
     while rest:
         name = rest.pop(0)

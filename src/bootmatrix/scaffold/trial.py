@@ -186,7 +186,7 @@ def _write_prepared(project: _Project) -> str:
 
 
 def _with_lists(commands: Sequence[str]) -> list[str]:
-    """Return commands that prepare a root, with apt's lists before the first one that needs them."""
+    """Return commands with an update of apt's lists before their first use."""
     first = next((number for number, text in enumerate(commands) if USES_LISTS.search(text)), len(commands))
     if first == len(commands) or any(map(MAKES_LISTS.search, commands[: first + 1])):
         return list(commands)

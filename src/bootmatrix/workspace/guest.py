@@ -363,10 +363,9 @@ def _image_at(name: str) -> str:
 
     Other names are returned as they are. Raises InputError if nothing is at a path.
     """
-    if not name.startswith(("/", "./", "../")) or name.endswith(SPECS):
-        return name
+    is_path = name.startswith(("/", "./", "../")) and not name.endswith(SPECS)
     try:
-        return find_thing([name]).image or name
+        return (find_thing([name]).image if is_path else "") or name
     except InputError:
         if not Path(name).exists():
             raise

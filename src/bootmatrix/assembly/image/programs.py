@@ -23,10 +23,11 @@ from bootmatrix.model.profile import has_magic
 from bootmatrix.source.elf import HEADER_BYTES, describe, is_program, read_program
 from bootmatrix.store import Store
 
-FORMAT = "4"
+FORMAT = "5"
 SCRIPT = b"#!"
 MAX_LINE_BYTES = 256
 """Limit of a script's first line, as in Linux (BINPRM_BUF_SIZE)."""
+UNIX_LINES = "Linux takes it for a part of the interpreter's name: write the file with Unix line ends."
 MAX_INTERPRETERS = 4
 MAX_PROGRAM_BYTES = 512 << 20
 """Limit of programs whose libraries are checked."""
@@ -36,10 +37,14 @@ LIBC = re.compile(r"ld-linux|ld64\.so|ld\.so|libc\.so|libm\.so|libdl\.so|libpthr
 
 @dataclass(frozen=True)
 class ProgramFault:
-    """A reason why a program cannot run; `missing` is the file that it lacks, if any."""
+    """A reason why a program cannot run.
+
+    `missing` is the file that it lacks, if any; `advice` a remedy other than to add it.
+    """
 
     text: str
     missing: str = ""
+    advice: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -55,15 +60,15 @@ def check_program(bundle: BundleSpec, profile: Profile, store: Store) -> Program
     search = [arguments[:2], path or DEFAULT_PATH, bundle.settings.cwd or config.workdir]
     key = json.dumps([FORMAT, bundle.image.digest, search, profile.programs, profile.name])
 
-    def find() -> tuple[str, str]:
+    def find() -> tuple[str, str, str]:
         try:
             fault = _find_fault(bundle, arguments, path or DEFAULT_PATH, profile, store)
         except BuildError:  # links in a loop, and the like: the build says so
             fault = None
-        return (fault.text, fault.missing) if fault else ("", "")
+        return (fault.text, fault.missing, fault.advice) if fault else ("", "", "")
 
-    text, missing = store.cached("program", key, find)
-    return ProgramFault(text, missing) if text else None
+    text, missing, advice = store.cached("program", key, find)
+    return ProgramFault(text, missing, advice) if text else None
 
 
 def check_programs(bundles: Iterable[BundleSpec], profile: Profile, builder: Builder) -> None:
@@ -77,6 +82,8 @@ def check_programs(bundles: Iterable[BundleSpec], profile: Profile, builder: Bui
 
 
 def _advice(fault: ProgramFault, profile: Profile, builder: Builder) -> str:
+    if fault.advice:
+        return fault.advice
     if not fault.missing:
         return f"Whatever the image's label says: build it for {profile.names.oci}."
     suites = tuple(dict.fromkeys((*ImageRecipe().suites, *profile.suites)))
@@ -110,6 +117,8 @@ def _find_fault(
     name = arguments[0] if arguments else ""
     if name and "/" not in name and not _has_binds(bundle) and _lookup(name, path, folder, tree) is None:
         return ProgramFault(f"no program {name[:200]} in the image", name)
+    if fault := _script_fault(name, path, folder, tree) if not _has_binds(bundle) else None:
+        return fault
     for word in arguments[:2]:  # the second one is what an entrypoint's script starts
         if word.startswith("-"):
             break
@@ -126,11 +135,32 @@ def _interpreters(word: str, path: str, folder: str, tree: Tree) -> Iterator[tup
         if match is None:
             return
         yield match
-        line = _start(match[1])[:MAX_LINE_BYTES].split(b"\n")[0]
-        if line[:2] != SCRIPT or not line[2:].split():
+        word = _interpreter(_first_line(match[1]))
+        if not word:
             return
-        words = line[2:].decode("utf-8", "replace").split()
-        word = words[1] if words[0] == "/usr/bin/env" and len(words) > 1 and words[1][0] != "-" else words[0]
+
+
+def _script_fault(word: str, path: str, folder: str, tree: Tree) -> ProgramFault | None:
+    """Return the fault of a script, or of its interpreter, whose own is not there."""
+    for name, node in _interpreters(word, path, folder, tree):
+        line = _first_line(node)
+        wanted = _interpreter(line)
+        if wanted and line.endswith(f"{wanted}\r".encode()):
+            return ProgramFault(f"the first line of the script {name} ends in a carriage return", advice=UNIX_LINES)
+        if wanted and _lookup(wanted, path, folder, tree) is None:
+            return ProgramFault(f"the script {name} needs {wanted}, which the image lacks", wanted)
+    return None
+
+
+def _interpreter(line: bytes) -> str:
+    """Return what a script's first line starts; empty without one."""
+    words = line[2:].decode("utf-8", "replace").split() if line[:2] == SCRIPT else []
+    is_found = len(words) > 1 and words[0] == "/usr/bin/env" and words[1][0] != "-"
+    return words[is_found] if words else ""
+
+
+def _first_line(node: Node) -> bytes:
+    return _start(node)[:MAX_LINE_BYTES].split(b"\n")[0]
 
 
 def _start(node: Node) -> bytes:
