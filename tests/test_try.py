@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -346,6 +347,34 @@ def test_tracked_files_are_copied_although_a_pattern_names_them(here: Path) -> N
     assert not (here / "owned").exists()
     everything = copy_tree(here / "repository/tree", here / "second", honours_ignore=False)
     assert (everything.files, everything.ignored) == (5, [])
+
+
+def test_the_settings_of_a_source_tree_start_no_program(here: Path) -> None:
+    write(here / "tree/sub/.gitignore", "*.o\n")
+    write(here / "tree/sub/a.o")
+    git = ("git", "-C", str(here / "tree"))
+    for words in (
+        ("init", "--quiet"),
+        ("add", "--force", "sub"),
+        ("update-index", "--skip-worktree", "sub/.gitignore"),
+    ):
+        subprocess.run((*git, *words), check=True)
+    # git looks for patterns that are not checked out in the repository, and fetches what that lacks.
+    (here / "tree/sub/.gitignore").unlink()
+    shutil.rmtree(here / "tree/.git/objects")
+    (here / "tree/.git/objects").mkdir()
+    for name, value in {
+        "core.repositoryformatversion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.promisor": "true",
+        "remote.origin.url": str(here),
+        "remote.origin.uploadpack": f"touch {here}/owned; false",
+        "protocol.allow": "always",
+        "protocol.file.allow": "always",
+    }.items():
+        subprocess.run((*git, "config", name, value), check=True)
+    assert copy_tree(here / "tree", here / "copy").files == 1
+    assert not (here / "owned").exists()
 
 
 def test_a_source_tree_has_limits(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,10 +189,9 @@ class _Copier:
 
 def _tracked(root: Path) -> set[Path]:
     """Return the files that .gitignore names although git tracks them, with their folders."""
-    # Settings of the work tree, which may be anybody's, can name a program that watches files.
-    words = ("-c", "core.fsmonitor=false", "ls-files", "-z", "--cached", "--ignored")
+    words = ("ls-files", "-z", "--cached", "--ignored", f"--exclude-per-directory={IGNORE_FILE}")
     try:
-        done = run_git(root, *words, f"--exclude-per-directory={IGNORE_FILE}")
+        done = run_git(root, *words, is_trusted=False)
     except ToolMissing:
         return set()
     names = done.stdout.split("\0")[:-1] if done.returncode == 0 else []
