@@ -32,9 +32,8 @@ demo: setup
 	@$(BIN)/bootmatrix matrix specs/influxdb.matrix.yml || \
 	    { status=$$?; echo "demo: exit status $$status of bootmatrix (README: exit status)" >&2; exit $$status; }
 
-# Where bytecode is not written, each of the tests' many starts of bootmatrix would compile it anew.
-PYTEST = $(BIN)/python -m compileall -q src/bootmatrix && \
-    env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# pytest compiles the tests, and would do so each time where bytecode is not written.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup-tests lint
 	@$(PYTEST) -m "not long" $(TESTS)

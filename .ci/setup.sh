@@ -248,6 +248,9 @@ install_project() {
     echo "$digest" >.venv/installed
 }
 
+# Where bytecode is not written (PYTHONDONTWRITEBYTECODE, as in many containers), each start would compile the sources anew.
+compile_project() { .venv/bin/python -m compileall -q src/bootmatrix; }
+
 # One at a time: a second `make` in the same checkout waits here. The lock goes with the process.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -259,4 +262,5 @@ fi
 system_packages "${1:-run}"
 install_locked
 install_project
+compile_project
 [ "${1:-run}" != agent ] || install_compiler
