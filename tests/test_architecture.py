@@ -33,7 +33,7 @@ LAYERS = (
     {"boot", "load", "report"},
     {"snapshot", "source", "history", "judge", "guest"},
     {"qemu", "console", "runs"},
-    {"store", "progress", "plugins"},
+    {"store", "progress", "plugins", "git"},
     {"model"},
     {"errors", "fsio", "operating_system", "packaged", "bootmatrix"},
     {"redact"},

@@ -1,4 +1,4 @@
-"""Totals of some cells: how many are as expected, and the worst that are not. Pure."""
+"""Totals of cells: those as expected, and the worst of the others. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

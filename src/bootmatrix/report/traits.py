@@ -1,4 +1,4 @@
-"""Totals by trait of machines and kernels: page size, word size, byte order. Pure."""
+"""Totals by trait: page size, word size, byte order and so on. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ HEADINGS = {
     "addresses": "address width",
     "cpu": "processor",
 }
-"""Axes of traits, and what the report calls them; the others have rows or columns of the grid."""
+"""Axes of traits, and their names; others have rows or columns of the grid."""
 
 MAX_SPECS = 3
 """Specs that a sentence names; further ones are counted."""
@@ -34,7 +34,7 @@ class TraitRow:
 
 
 def trait_rows(records: Sequence[Record], by_spec: Mapping[str, Family]) -> tuple[TraitRow, ...]:
-    """Count cells by each trait that not all of them have, ordered by axis and trait."""
+    """Count cells by each trait that not all of them have, in order."""
     groups: dict[Value, list[Record]] = defaultdict(list)
     for record in records:
         for value in axes(record.cell):

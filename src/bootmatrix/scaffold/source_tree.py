@@ -78,7 +78,7 @@ def copy_tree(source: Path, target: Path, without: Iterable[Path] = (), *, honou
 def check_program(word: str, source: Path, copy: Path) -> None:
     """Check a command's first word, if it is a path in a tree, by its copy.
 
-    Raises InputError if it is not there, was left out, or is no program.
+    Raises InputError if it is not there, was left out, or cannot be executed.
     """
     if "/" not in word or word.startswith("/"):
         return
@@ -188,7 +188,7 @@ class _Copier:
 
 
 def _tracked(root: Path) -> set[Path]:
-    """Return the files that .gitignore names although git tracks them, with their folders."""
+    """Return tracked files that .gitignore names, with their folders."""
     words = ("ls-files", "-z", "--cached", "--ignored", f"--exclude-per-directory={IGNORE_FILE}")
     try:
         done = run_git(root, *words, is_trusted=False)

@@ -28,7 +28,7 @@ LONG_NAME_BYTES = 1 << 16
 HEADERS_BYTES = 256 << 20
 """Limit of all names, extended headers and extents of an archive, which are held in memory."""
 RECORD_BYTES = 150
-"""What a record of an extended header, or an extent, takes in memory beside its texts."""
+"""Memory of an extended header's record, or an extent, beside its texts."""
 XATTR = "SCHILY.xattr."
 """Begins the records of extended attributes, which are kept."""
 MAX_EXTENTS = 1 << 16
