@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs bootmatrix for a CI job: install.sh SOURCE [ARCH…]. SOURCE is what pip installs, such as a checkout of bootmatrix.
 # QEMU is installed for these architectures only (A, A/MACHINE or A@CPU; `all` and none: those that `make setup` takes).
+# The current folder may be anybody's checkout: -I keeps Python from taking modules from there.
 set -eu
 source=$1
 shift
@@ -9,11 +10,11 @@ home=${BOOTMATRIX_HOME:-$HOME/.local/share/bootmatrix-ci}
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
-        install -qq -y --no-install-recommends "$@" >/dev/null
+        install -qq -y --no-install-recommends -- "$@" >/dev/null
 }
 
 missing=
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing="python3 python3-venv"
+python3 -I -c 'import ensurepip, venv' 2>/dev/null || missing="python3 python3-venv"
 command -v gpgv >/dev/null || missing="$missing gpgv"
 command -v setpriv >/dev/null || missing="$missing util-linux"
 command -v sqfstar >/dev/null || missing="$missing squashfs-tools"
@@ -34,13 +35,13 @@ revision=$source
 [ ! -d "$source" ] || revision=$(cd "$source" && find . -name .git -prune -o -type f -exec sha256sum {} + | sort | sha256sum)
 before=$(cat "$home/.revision" 2>/dev/null || echo "$revision")
 if [ "$before" != "$revision" ] || ! "$home/bin/bootmatrix" --version >/dev/null 2>&1; then
-    python3 -m venv "$home"
+    python3 -I -m venv "$home"
     "$home/bin/pip" install --quiet --disable-pip-version-check "$source"
     echo "$revision" >"$home/.revision"
 fi
 exec 9>&-
 
-packages=$("$home/bin/python" - "$@" <<'PYTHON'
+packages=$("$home/bin/python" -I - "$@" <<'PYTHON'
 import re, shutil, sys
 from bootmatrix import Workspace
 

@@ -210,6 +210,14 @@ def test_the_steps_of_the_action_and_of_the_workflow(stage: Stage, forge: Forge)
     assert forge.sent("POST", "/check-runs")[-1]["conclusion"] == "failure"
 
 
+def test_installing_takes_no_module_from_the_checkout(stage: Stage) -> None:
+    for name in ("ensurepip.py", "venv.py", "re.py", "bootmatrix.py"):
+        (stage.folder / name).write_text(f"open('owned-by-{name}', 'w').close()\n")
+    done = shell(stage, f"{ROOT}/ci/install.sh {ROOT}/ci fake")
+    assert done.returncode == 0, done.stderr
+    assert not list(stage.folder.glob("owned-by-*"))
+
+
 def test_a_job_without_a_run_of_its_own_tells_nothing(stage: Stage, forge: Forge) -> None:
     """The result of an earlier run, which a cache restores, is not that of this commit."""
     old = stage.folder / "reports" / "20260101T000000Z-all"

@@ -122,6 +122,15 @@ def test_a_name_of_a_profile_is_no_path(tmp_path: Path, name: str) -> None:
         load_profile(path, {"x86_64": CHECKOUT / "arch/x86_64.yml"})
 
 
+@pytest.mark.parametrize("name", ["./evil.deb", "-oDPkg::Pre-Invoke::=./evil", "qemu evil", "sudo-", "qemu; evil", ""])
+def test_a_package_of_a_profile_is_a_name(tmp_path: Path, name: str) -> None:
+    """CI installs it as root."""
+    path = tmp_path / "mine.yml"
+    path.write_text(PROFILE % f'qemu_package: "{name}"')
+    with pytest.raises(FileError, match=r"mine\.yml:\d+: .*qemu_package"):
+        load_profile(path, {"x86_64": CHECKOUT / "arch/x86_64.yml"})
+
+
 def test_shipped_profiles_need_none_of_that() -> None:
     assert len(load_profiles(arch_folders())) > 10
 

@@ -13,6 +13,8 @@ Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
 """Kernel forms that QEMU loads. A bzImage is converted to `vmlinux`, and a zImage to `uImage`."""
 QemuProgram = Annotated[str, StringConstraints(pattern=r"^qemu-system-[a-z0-9_]+$")]
+PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.+-]*[a-z0-9])?$", max_length=100)]
+"""The name of a package of Debian. CI installs it as root: it is no option or file, nor removes what ends in `-`."""
 _MAGIC = r"\d+:([0-9a-f]{2})+(/([0-9a-f]{2})+)?"
 Magic = Annotated[str, StringConstraints(pattern=rf"^{_MAGIC}( {_MAGIC})*$")]
 """`OFFSET:BYTES[/MASK]`, one or several: bytes, in hexadecimal, by which a kernel's file is known."""
@@ -166,7 +168,7 @@ class Machine(Model):
 
     description: str
     qemu: QemuProgram = Field(description="the emulator's program")
-    qemu_package: str = Field(description="the package of Debian that it comes in")
+    qemu_package: PackageName = Field(description="the package of Debian that it comes in")
     min_qemu: Version = Field(description="the oldest version known to work; with an older one its cells are skipped")
     machine: str = Field(description="QEMU's name of the board, and its options: -M help")
     cpu: str | None = Field(default=None, description="QEMU's name of the CPU: -cpu help; none: the board's own")
