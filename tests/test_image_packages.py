@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from archive_client import Opener
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.errors import BuildError, NoSuchPackage
-from bootmatrix.model import ImageRecipe
+from bootmatrix.model import ImageRecipe, Lock
 from kitchen import Kitchen, files, of_recipe
 from packages import Deb, entry, folder, hard_link, link
 from small_archive import SmallArchive
@@ -47,6 +48,26 @@ def test_what_the_base_has_is_not_fetched_again(kitchen: Kitchen, small: SmallAr
     image = kitchen.make(base="base", packages=["server"])
     assert files(image_tree(image, kitchen.builder.store))["usr/share/library"] == b"changed"
     assert image.packages == ("library 1.5-1", "server 1.0-1")
+
+
+def test_a_lock_names_no_packages_of_other_projects(kitchen: Kitchen, small: SmallArchive, opened: Opener) -> None:
+    """The cache is everybody's, and a lock gives any name to a package of its digest."""
+    small.add("bookworm", "server", depends="library")
+    small.add("bookworm", "library", "1.5-1")
+    small.add("bookworm", "python3", "3.11-1")
+    small.publish()
+    kitchen.recipe("base", packages=["server"])
+    suite, names = ("bookworm",), ["server"]
+    listed = {entry.name: entry for entry in kitchen.builder.archive.closure(names, [], suite, "amd64")}
+    lied = {
+        "python3": listed["library"].model_copy(update={"name": "python3", "version": "9"}),
+        "server": listed["server"].model_copy(update={"depends": ("python3",)}),
+    }
+    confined = opened(lock=Lock(kernels={}, packages={"amd64": lied}))
+    assert replace(kitchen, builder=replace(kitchen.builder, archive=confined)).make("base").packages[0] == "python3 9"
+    image = kitchen.make(base="base", packages=["python3"])
+    assert image.packages == ("library 1.5-1", "server 1.0-1", "python3 3.11-1")
+    assert image.package_sums["library 1.5-1"] == listed["library"].sha256
 
 
 def test_a_local_package_and_what_it_depends_on(kitchen: Kitchen, small: SmallArchive) -> None:

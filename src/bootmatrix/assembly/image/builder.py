@@ -183,6 +183,8 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     ingredients = Ingredients(recipe, path, base, packages, debs, read_sources(recipe, path))
     key = ingredients.key(profile)
     image = cached_image("image", key, lambda: _make(reference, ingredients, profile, builder), builder.store)
+    # Names of packages are no part of the key, and a lock, which may be anybody's, gives any to a digest.
+    image = image.model_copy(update={"packages": ingredients.names, "package_sums": ingredients.sums})
     if recipe.is_prepared:
         if builder.prepare is None:
             raise BuildError(f"{path}: images cannot be prepared here")
@@ -263,8 +265,6 @@ def _make(reference: str, ingredients: Ingredients, profile: Profile, builder: B
         layers=(digest,),
         config=config,
         size_bytes=size,
-        packages=ingredients.names,
-        package_sums=ingredients.sums,
     )
 
 
