@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from archive_client import Opener
 from bootmatrix.assembly.image.builder import image_tree
-from bootmatrix.assembly.prepare import tree_reader
+from bootmatrix.assembly.prepare import guest, tree_reader
 from bootmatrix.assembly.prepare.tree_reader import TreeReader, difference
 from bootmatrix.assembly.tree import Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError, FileError
@@ -265,6 +266,19 @@ def test_names_of_shipped_images() -> None:
     assert [shipped_image(name) for name in ("debian", "debian:13", "debian:nosuch", "a/debian", "redis:7")] == [
         *("debian", "debian-13", "", "", "")
     ]
+
+
+async def test_what_a_long_command_does_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "STILL_S", 0.01)
+    output, told = bytearray(b"one\r\ntwo\xff\r\n\r\n"), list[str]()
+    watch = asyncio.create_task(guest.tell_last_lines(output, lambda _, line: told.append(line)))
+    while not told:
+        await asyncio.sleep(0.01)
+    output.clear()
+    while told[-1]:
+        await asyncio.sleep(0.01)
+    watch.cancel()
+    assert told[0] == "two\ufffd"
 
 
 # In a real guest

@@ -48,12 +48,16 @@ class CommandOutput:
     err: bytearray = field(default_factory=bytearray)
 
 
-async def run_command(client: AgentClient, request: GuestRequest, data: bytes = b"") -> CommandOutput:
+async def run_command(
+    client: AgentClient, request: GuestRequest, data: bytes = b"", output: CommandOutput | None = None
+) -> CommandOutput:
     """Run a command with `data` as its standard input, and collect its output.
+
+    With `output`, it is collected there, where others can read it meanwhile.
 
     Raises AgentError, InputError as `AgentClient.open`.
     """
-    output = CommandOutput()
+    output = output or CommandOutput()
     async with channel_of(client, request) as channel, anyio.create_task_group() as tasks:
         tasks.start_soon(_collect, channel, StreamNumber.OUT, output.out, MAX_OUTPUT_BYTES)
         tasks.start_soon(_collect, channel, StreamNumber.ERR, output.err, MAX_OUTPUT_BYTES)

@@ -1,7 +1,8 @@
 """A guest in which an image is prepared: its boot, commands, and tree."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from bootmatrix.boot.start import Booted, Start, start_cold
 from bootmatrix.errors import AgentError, BuildError, InfraError
 from bootmatrix.fsio import read_whole
 from bootmatrix.guest.client import AgentClient, CommandEnd
-from bootmatrix.guest.commands import channel_of, run_command
+from bootmatrix.guest.commands import CommandOutput, channel_of, run_command
 from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.requests import GuestRequest
 from bootmatrix.guest.serve import serve_http
@@ -30,6 +31,11 @@ COMMAND_S = 3600.0
 FETCH_S = 1800.0
 END_S = 10.0
 TREE_BYTES = 8 << 30
+STILL_S = 60.0
+"""Interval in which a command's last line is told."""
+LINE_BYTES = 1000
+Tell = Callable[[float, str], None]
+"""Tells how long a command runs, in s, and its last line so far."""
 MERGED = 'exec /bin/sh -c "$0" 2>&1'
 """One stream of output: its last lines explain a failure."""
 
@@ -45,8 +51,8 @@ class CommandRun:
 class PrepareGuest:
     """A running guest whose root is at `root`."""
 
-    def __init__(self, client: AgentClient, root: str, time_factor: float) -> None:
-        self._client, self._root, self._factor = client, root, time_factor
+    def __init__(self, client: AgentClient, root: str, time_factor: float, tell: Tell) -> None:
+        self._client, self._root, self._factor, self._tell = client, root, time_factor, tell
 
     async def run(self, command: str, env: Mapping[str, str]) -> CommandRun:
         """Run a shell command as root.
@@ -55,11 +61,15 @@ class PrepareGuest:
         """
         request = GuestRequest("exec", ["/bin/sh", "-c", MERGED, command], self._root, env, "/")
         limit_s = COMMAND_S * self._factor
+        output = CommandOutput()
+        watch = asyncio.create_task(tell_last_lines(output.out, self._tell))
         try:
             with anyio.fail_after(limit_s):
-                output = await run_command(self._client, request)
+                await run_command(self._client, request, output=output)
         except TimeoutError:
             raise BuildError(f"the command takes longer than {limit_s:.0f} s: {command[:200]}") from None
+        finally:
+            watch.cancel()
         assert output.end
         return CommandRun(output.end, output.out.decode("utf-8", "replace"))
 
@@ -84,9 +94,18 @@ class PrepareGuest:
             raise BuildError("fetching the prepared files takes too long") from None
 
 
+async def tell_last_lines(output: bytearray, tell: Tell) -> None:
+    """Tell the last line of a growing output from time to time, for ever."""
+    start_s = time.monotonic()
+    while True:
+        await anyio.sleep(STILL_S)
+        text = bytes(output[-LINE_BYTES:]).decode("utf-8", "replace")
+        tell(time.monotonic() - start_s, "".join(text.strip().splitlines()[-1:]))
+
+
 @asynccontextmanager
-async def open_prepare_guest(
-    machine: Machine, bootable: Bootable, root: str, repository: GuestRepository, folder: Path
+async def open_prepare_guest(  # noqa: PLR0913, PLR0917
+    machine: Machine, bootable: Bootable, root: str, repository: GuestRepository, folder: Path, tell: Tell
 ) -> AsyncIterator[PrepareGuest]:
     """Boot a guest whose packages come from a repository; it is killed in the end.
 
@@ -100,7 +119,7 @@ async def open_prepare_guest(
     try:
         client = await _client(work, clients)
         server = asyncio.create_task(serve_http(client, repository.answer))
-        yield PrepareGuest(client, root, machine.time_factor)
+        yield PrepareGuest(client, root, machine.time_factor, tell)
     except AgentError as error:
         raise await _end_of(work, machine, bootable, folder) or BuildError(error.message) from error
     finally:

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 from bootmatrix.assembly.assemble import bootable_of, gather
@@ -15,7 +16,7 @@ from bootmatrix.assembly.image.manifest import write_layer, write_manifest
 from bootmatrix.assembly.image.roots import completed
 from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.kernel.custom import find_kernel
-from bootmatrix.assembly.prepare.guest import CommandRun, PrepareGuest, open_prepare_guest
+from bootmatrix.assembly.prepare.guest import CommandRun, PrepareGuest, Tell, open_prepare_guest
 from bootmatrix.assembly.prepare.tree_reader import difference
 from bootmatrix.errors import BuildError, InfraError, Interrupted
 from bootmatrix.guest.frames import ExitKind
@@ -31,6 +32,8 @@ from bootmatrix.packaged import packaged
 from bootmatrix.progress import Observer
 from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
+from bootmatrix.report.sanitize import one_line
+from bootmatrix.report.units import duration
 from bootmatrix.source.guest_repository import GuestRepository
 from bootmatrix.store import model_codec
 
@@ -42,6 +45,8 @@ INIT = "@pkg:./images/init"
 MEMORY_MIB, STEP_MIB = 2048, 256
 """Files written by commands stay in memory, and can use half of it."""
 LAST_LINES = 20
+MAX_LINE = 120
+"""Characters of a command's last line in a note."""
 CONFIGURE = "assembly/prepare/configure.sh"
 """Runs the scripts of unpacked packages. Services are not started: init is not there."""
 
@@ -112,10 +117,16 @@ class Preparer:
                 raise asyncio.CancelledError
             self._running.add(entry)
         try:
-            return await work.run()
+            return await work.run(partial(self._still, work))
         finally:
             with self._lock:
                 self._running.discard(entry)
+
+    def _still(self, work: _Work, since_s: float, line: str) -> None:
+        last = f": {one_line(line)[:MAX_LINE]}" if line else ""
+        self._observer.note(
+            f"{work.order.path}: still preparing it for {work.profile.name}, {duration(since_s)} after its start{last}"
+        )
 
 
 def choose_machine(order: PrepareOrder, profile: Profile, builder: Builder) -> tuple[Machine, Kernel]:
@@ -174,7 +185,7 @@ class _Work:
         }
         return json.dumps(parts, sort_keys=True)
 
-    async def run(self) -> PreparedLayer:
+    async def run(self, tell: Tell) -> PreparedLayer:
         """Boot a guest, run everything in it, and keep what has changed."""
         store = self.builder.store
         repository = GuestRepository(self.builder.archive, self.profile.names.debian, self.order.suites)
@@ -182,7 +193,7 @@ class _Work:
         with store.temporary() as (path, file), store.workspace() as folder:
             bootable = await asyncio.to_thread(self._bootable)
             root = f"/containers/services/{ROOT}/rootfs"
-            async with open_prepare_guest(self.machine, bootable, root, repository, folder) as guest:
+            async with open_prepare_guest(self.machine, bootable, root, repository, folder, tell) as guest:
                 await self._run_commands(guest, repository)
                 after = await guest.tree(path, file)
             layer, _ = write_layer(difference(before, after), store)
