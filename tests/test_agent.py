@@ -9,6 +9,7 @@ import socket
 import stat
 import tempfile
 import threading
+import tracemalloc
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from bootmatrix.guest.frames import EXIT, HELLO, VERSION, ExitKind, Frame, Frame
 from bootmatrix.guest.outbound import TreeLimits, check_tree, tree_records
 from bootmatrix.guest.records import PARTIAL
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
+from bootmatrix.guest.streams import Incoming
 from bootmatrix.guest.wire import SocketWire
 from bootmatrix.source.guest_repository import Response
 
@@ -41,6 +43,24 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shell(text: str, **more: object) -> GuestRequest:
     return GuestRequest("exec", ["sh", "-c", text], env=PATH, **more)  # type: ignore[arg-type]
+
+
+def test_small_pieces_take_no_memory_beyond_the_window() -> None:
+    async def work() -> None:
+        stream = Incoming(1 << 20)
+        tracemalloc.start()
+        for _ in range(200_000):
+            stream.feed(b"")
+            stream.feed(b"ab")
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+        tracemalloc.stop()
+        stream.end()
+        received = b""
+        while data := await stream.take():
+            received += data
+        assert received == b"ab" * 200_000
+
+    anyio.run(work)
 
 
 def test_streams_are_apart_and_binary(program: Path) -> None:

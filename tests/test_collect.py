@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from agent_program import NONCE
+from bootmatrix.boot import collect
 from bootmatrix.boot.collect import CollectLimits, Collector
 from bootmatrix.errors import GuestFileError
 from bootmatrix.guest import archive, inbound
@@ -30,6 +31,7 @@ from bootmatrix.guest.frames import (
     greeting_token,
 )
 from bootmatrix.guest.records import RecordType, TreeRecord
+from bootmatrix.guest.requests import GuestRequest
 from bootmatrix.guest.wire import SocketWire
 from bootmatrix.judge import result_files
 from bootmatrix.judge.result_files import MAX_REPORTS, read_files, without_fetched
@@ -138,6 +140,40 @@ def test_paths_that_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     other = (TreeRecord(RecordType.OTHER, f"{number:04}{'x' * 4000}").encoded() for number in range(1000))
     with pytest.raises(GuestFileError, match="the paths of its files have more than 2 MiB"):
         receive(tmp_path, folder(), *other, END)
+
+
+def test_links_that_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of bytes counts none of them."""
+    monkeypatch.setattr(inbound, "MAX_NAMES", 2 << 20)
+    links = (link(f"{number}", "x" * 4000) for number in range(1000))
+    with pytest.raises(GuestFileError, match="the paths of its files have more than 2 MiB"):
+        receive(tmp_path, folder(), *links, END)
+    assert (tmp_path / "tree.tar").stat().st_size < 4 << 20
+
+
+def test_notes_that_fill_the_record(tmp_path: Path) -> None:
+    assert len(receive(tmp_path, folder(), *(link(f"{number}", "/x") for number in range(100)), END).notes) == 10
+
+
+class Trees(Collector):
+    """Gets a tree of three entries for every path, without a guest."""
+
+    async def _receive(self, receiver: ArchiveReceiver, request: GuestRequest) -> None:
+        for record in (folder(), link("a", "b"), plain("b", b""), END):
+            receiver.feed(record)
+        receiver.finish()
+
+
+def test_all_trees_together_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container can give one folder many names."""
+    monkeypatch.setattr(collect, "MAX_ENTRIES", 5)
+    more = [GuestMessage(kind="more", words=("unit", word(b"/out"), "services/unit"), at_s=1)] * 3
+    client = AgentClient(SocketWire(socket.socket()), NONCE)
+    trees = Trees(client, tmp_path, CollectLimits(), lambda: None)
+    messages = [part for one in more for part in (GuestMessage(kind="file", words=("a", "b", "tree"), at_s=1), one)]
+    anyio.run(trees._collect_all, messages)
+    assert [one.cut for one in trees.files] == ["", "/out: more than 2 files", ""]
+    assert [one.fault for one in trees.files] == ["", "", "/out: more than 0 files"]
 
 
 def test_what_is_too_large_is_left_out_and_said(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ MAX_MATCHES = 256
 """Paths of one pattern."""
 MAX_FILES = 10_000
 """Of all; what is beyond them counts as not fetched."""
+MAX_ENTRIES = 100_000
+"""Files, folders and links of all trees: their headers take room beside what the limits count."""
 PATTERN = re.compile(r"[*?\[]")
 CONTAINERS = "/containers"
 
@@ -81,7 +83,7 @@ class Collector:
     def __init__(self, client: AgentClient, folder: Path, limits: CollectLimits, heard: Callable[[], None]) -> None:
         self.files: list[CollectedFile] = []
         self._client, self._folder, self._limits, self._heard = client, folder, limits, heard
-        self._left = limits.total_bytes
+        self._left, self._entries = limits.total_bytes, MAX_ENTRIES
 
     async def run(self, messages: Sequence[GuestMessage]) -> None:
         """Fetch all and let the guest go on, again if its agent starts again.
@@ -104,7 +106,7 @@ class Collector:
     async def _collect_all(self, messages: Sequence[GuestMessage]) -> None:
         shutil.rmtree(self._folder / FILES_FOLDER, ignore_errors=True)
         self.files.clear()
-        self._left = self._limits.total_bytes
+        self._left, self._entries = self._limits.total_bytes, MAX_ENTRIES
         for wanted in _wanted(messages):
             if len(self.files) < MAX_FILES:
                 await self._collect(wanted)
@@ -135,7 +137,8 @@ class Collector:
         limit = min(self._left, self._limits.file_bytes) if wanted.is_file else self._left
         folder = self._folder / FILES_FOLDER
         folder.mkdir(exist_ok=True)
-        receiver = ArchiveReceiver(_text(path), folder / harmless_name(name), folder / f"{name}.tar", limit)
+        plain, tar = folder / harmless_name(name), folder / f"{name}.tar"
+        receiver = ArchiveReceiver(_text(path), plain, tar, limit, self._entries)
         fault = ""
         try:
             await self._receive(receiver, GuestRequest("get", [str(limit), path], wanted.root))
@@ -146,6 +149,7 @@ class Collector:
         finally:
             receiver.close()
         self._left -= receiver.size_bytes
+        self._entries -= receiver.entries
         saved = receiver.path
         return CollectedFile(
             container=wanted.container,

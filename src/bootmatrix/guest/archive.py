@@ -11,7 +11,6 @@ from bootmatrix.guest.inbound import TreeCheck, fault_cause
 from bootmatrix.guest.records import RecordReader, RecordType, TreeRecord
 
 MAX_FILES = 100_000
-MAX_NOTES = 10
 BLOCK_BYTES = tarfile.BLOCKSIZE
 TAR_TYPES = {RecordType.FILE: tarfile.REGTYPE, RecordType.FOLDER: tarfile.DIRTYPE, RecordType.LINK: tarfile.SYMTYPE}
 
@@ -22,8 +21,8 @@ class ArchiveReceiver(TreeCheck):
     `plain` and `tar` are where the one or the other is written. What exceeds a limit is left out, and noted in `cut`.
     """
 
-    def __init__(self, source: str, plain: Path, tar: Path, limit_bytes: int) -> None:
-        super().__init__(source, MAX_FILES)
+    def __init__(self, source: str, plain: Path, tar: Path, limit_bytes: int, max_files: int | None = None) -> None:
+        super().__init__(source, MAX_FILES if max_files is None else max_files)
         self.path: Path | None = None
         self.size_bytes = self.files = 0
         self.cut = ""
@@ -87,7 +86,6 @@ class ArchiveReceiver(TreeCheck):
     def _add(self, record: TreeRecord) -> None:
         if record.type is RecordType.OTHER:
             self._leave_out(record)
-            del self.notes[MAX_NOTES:]
         elif record.type is RecordType.FILE and record.size > self._left:
             raise AgentFault("more than it was asked for")
         elif record.type is not RecordType.LINK or self._may_link(record):
@@ -115,10 +113,6 @@ class ArchiveReceiver(TreeCheck):
         if self.is_tree:
             out.write(bytes(-self._written % BLOCK_BYTES))
             self._written = 0
-
-    def _note(self, text: str) -> None:
-        if len(self.notes) < MAX_NOTES:
-            self.notes.append(text)
 
 
 def _header(record: TreeRecord) -> bytes:

@@ -15,19 +15,28 @@ from bootmatrix.store.locks import lock_unused_folder, remove_abandoned
 
 MAX_FILES = 100_000
 MAX_NAMES = 32 << 20
-"""Characters of the paths of one tree, which are held in memory."""
+"""Characters of the paths and links of one tree; the paths are held in memory."""
+MAX_NOTES = 10
 DEFAULT_LIMIT_BYTES = 1 << 30
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 class TreeCheck:
-    """Check the records of one tree: paths below its top, numbers, links."""
+    """Check the records of one tree: paths below its top, numbers, links.
+
+    `notes` say what is left out, of the first ones.
+    """
 
     def __init__(self, source: str, max_files: int = MAX_FILES) -> None:
         self.notes: list[str] = []
         self._source, self._max_files = source, max_files
         self._kinds: dict[str, RecordType] = {}
         self._names = 0
+
+    @property
+    def entries(self) -> int:
+        """Number of its files, folders, links and others so far."""
+        return len(self._kinds)
 
     def _check(self, record: TreeRecord) -> None:
         """Check that a record's path is new, and in a folder of this tree."""
@@ -39,7 +48,7 @@ class TreeCheck:
             raise AgentFault(f"the path {record.path[:200]!r} twice, or without its folder")
         if len(self._kinds) >= self._max_files:
             raise GuestFileError(f"{self._source}: more than {self._max_files} files")
-        self._names += len(record.path)
+        self._names += len(record.path) + len(record.target)
         if self._names > MAX_NAMES:
             raise GuestFileError(f"{self._source}: the paths of its files have more than {MAX_NAMES >> 20} MiB")
         self._kinds[record.path] = record.type
@@ -47,7 +56,7 @@ class TreeCheck:
     def _may_link(self, record: TreeRecord) -> bool:
         """Return whether a link stays in the tree; if not, note that it is left out."""
         if not record.path or not _stays_inside(record.target, record.path.count("/")):
-            self.notes.append(f"{self._named(record)}: a link out of the tree is left out")
+            self._note(f"{self._named(record)}: a link out of the tree is left out")
             return False
         return True
 
@@ -55,7 +64,11 @@ class TreeCheck:
         kind = KINDS.get(stat.S_IFMT(record.mode), "not a regular file")
         if not record.path:
             raise GuestFileError(f"{self._source}: cannot be fetched: it is {kind}")
-        self.notes.append(f"{self._named(record)}: {kind} is left out")
+        self._note(f"{self._named(record)}: {kind} is left out")
+
+    def _note(self, text: str) -> None:
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append(text)
 
     def _named(self, record: TreeRecord) -> str:
         return f"{self._source}/{record.path}" if record.path else self._source

@@ -6,6 +6,8 @@ import anyio
 
 from bootmatrix.guest.frames import AgentFault
 
+CHUNK_BYTES = 64 << 10
+
 
 class Signal:
     """Wakes all who wait for a change."""
@@ -69,7 +71,7 @@ class Incoming(Endable):
     def __init__(self, window: int) -> None:
         super().__init__()
         self._window = window
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytearray] = deque()
         self._held = self._taken = 0
 
     def feed(self, data: bytes) -> None:
@@ -77,7 +79,12 @@ class Incoming(Endable):
         self._held += len(data)
         if self._is_over or self._held + self._taken > self._window:
             raise AgentFault("more data than it may send")
-        self._chunks.append(data)
+        if not data:  # which would be taken for the end
+            return
+        if self._chunks and len(self._chunks[-1]) + len(data) <= CHUNK_BYTES:  # small ones would take much more memory
+            self._chunks[-1] += data
+        else:
+            self._chunks.append(bytearray(data))
         self._changed.set()
 
     async def take(self) -> bytes:
@@ -86,7 +93,7 @@ class Incoming(Endable):
             await self._changed.wait()
         if not self._chunks:
             return b""
-        data = self._chunks.popleft()
+        data = bytes(self._chunks.popleft())
         self._held -= len(data)
         self._taken += len(data)
         return data
