@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import stat
+import struct
 import tempfile
 import threading
 import tracemalloc
@@ -18,6 +19,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from anyio.abc import SocketAttribute
 
 from agent_program import NONCE, compile_agent, running, with_agent
 from bootmatrix.errors import AgentError, GuestFileError, InputError
@@ -330,10 +332,14 @@ def echo() -> int:
 
     def serve() -> None:
         with listener:
-            end, _ = listener.accept()
-            with end:
-                while data := end.recv(65536):
-                    end.sendall(data)
+            while True:
+                end, _ = listener.accept()
+                threading.Thread(target=send_back, args=(end,), daemon=True).start()
+
+    def send_back(end: socket.socket) -> None:
+        with end, suppress(OSError):
+            while data := end.recv(65536):
+                end.sendall(data)
 
     threading.Thread(target=serve, daemon=True).start()
     return int(listener.getsockname()[1])
@@ -359,6 +365,22 @@ def test_a_port_is_forwarded_both_ways_at_once(program: Path, echo: int) -> None
                 await stream.send(data)
                 await stream.send_eof()
             assert bytes(received) == data
+
+    with_agent(program, work)
+
+
+def test_a_connection_that_is_broken_off_ends_no_others(program: Path, echo: int) -> None:
+    async def work(client: AgentClient) -> None:
+        async with forwarded(client, "tcp", f"{echo}") as address:
+            for _ in range(2):
+                stream = await anyio.connect_tcp(address.host, address.port)
+                await stream.send(b"x" * 1_000_000)
+                end = stream.extra(SocketAttribute.raw_socket)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+                await stream.aclose()
+            async with await anyio.connect_tcp(address.host, address.port) as stream:
+                await stream.send(b"still there")
+                assert await stream.receive() == b"still there"
 
     with_agent(program, work)
 

@@ -16,6 +16,8 @@ from bootmatrix.guest.commands import Connection, connection
 LOOPBACK = "127.0.0.1"
 MAX_CONNECTIONS = 32
 """At a time; the agent has 64 channels."""
+BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+"""Errors of a connection that its other end has broken off."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ async def forwarded(
 
     async def serve(stream: SocketStream) -> None:
         async with limiter, stream:
-            with suppress(ConnectionRefusedError, AgentError, anyio.BrokenResourceError):
+            with suppress(ConnectionRefusedError, AgentError):
                 async with connection(client, kind, address, root) as made:
                     await _relay(stream, made)
 
@@ -79,13 +81,15 @@ async def forwarded(
 
 
 async def _relay(stream: SocketStream, made: Connection) -> None:
+    # Suppressed here, as a task group would wrap it: any user of this host can break a connection off.
     async def outward() -> None:
-        while data := await made.receive():
-            await stream.send(data)
-        await stream.send_eof()
+        with suppress(*BROKEN):
+            while data := await made.receive():
+                await stream.send(data)
+            await stream.send_eof()
 
     async def inward() -> None:
-        with suppress(anyio.EndOfStream):
+        with suppress(anyio.EndOfStream, *BROKEN):
             while True:
                 await made.send(await stream.receive())
         await made.send_end()
