@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -252,3 +253,15 @@ def test_a_signed_run_is_not_written_again(tmp_path: Path, capsys: pytest.Captur
     assert "is signed off for v1: a new report would invalidate that" in capsys.readouterr().err
     assert main(["report", str(folder), "--format", "md", "--reports", str(tmp_path)]) == 0
     assert main(["signoff", "verify", str(folder), "--reports", str(tmp_path)]) == 0
+
+
+def test_a_spec_made_to_be_slow_to_search_is_not(tmp_path: Path) -> None:
+    """A pull request brings it, and the job that announces a result reads it."""
+    spec = tmp_path / "spec.yml"
+    spec.write_text(f"x: |\n  -{' ' * 200_000}x\nservices:\n  - {{ name: ping }}\n")
+    cell = make_cell("x86_64").model_copy(update={"spec": str(spec)})
+    failed = [SubResult(name="check ping", verdict=Verdict.FAIL)]
+    begun = time.process_time()
+    text = render("github", given([make_record(cell, Verdict.FAIL, "no", subresults=failed)]))
+    assert b"line=4,title=" in text
+    assert time.process_time() - begun < 10

@@ -50,7 +50,7 @@ def _line(spec: Path, names: tuple[str, ...]) -> int:
     with suppress(OSError, ValueError):
         if spec.is_file() and spec.stat().st_size <= MAX_SPEC_BYTES:
             for number, line in enumerate(spec.read_text(encoding="utf-8").splitlines(), 1):
-                match = re.match(r"\s*(?:-\s*\{?\s*)?name:\s*[\"']?([^\"',}#]+)", line)
+                match = re.match(r"\s*(?:-\s*(?:\{\s*)?)?name:\s*[\"']?([^\"',}#]+)", line)
                 if match and match[1].strip() in names:
                     return number
     return 1
