@@ -166,6 +166,22 @@ def test_variables_of_here_are_passed_by_name(host: Host) -> None:
     assert (status, "must be NAME=VALUE, or NAME" in errors) == (2, True), errors
 
 
+def test_the_guest_is_described_in_a_file_that_replaces_a_link(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "kept.json").symlink_to("other")
+    (tmp_path / "folder").mkdir()
+    for name in ("kept.json", "own.json"):
+        size = () if name == "kept.json" else ("--cpus", "1")
+        words = ("exec", *GUEST, *size, "--no-tree", "--record", name, "--", *SHELL, "exit 5")
+        assert host.run(*words, cwd=tmp_path) == (5, "", "")
+        record = json.loads((tmp_path / name).read_bytes())
+        assert "x86_64" in record["cell"]
+        assert record["files"]["kernel"]
+        assert record["packages"] == []
+    assert not (tmp_path / "other").exists()
+    words = ("exec", *GUEST, "--no-tree", "--record", "folder", "--", *SHELL, "true")
+    assert host.run(*words, cwd=tmp_path) == (125, "", f"bootmatrix: --record {tmp_path}/folder: Is a directory\n")
+
+
 def test_input_without_end(host: Host) -> None:
     assert host.run("exec", *GUEST, "--no-tree", "--", "/bin/sh", "-c", "exit 5", stdin="/dev/zero")[0] == 5
     assert host.sh("exit 4")[0] == 4

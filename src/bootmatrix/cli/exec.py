@@ -123,6 +123,7 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
         "cwd": args.cwd or (folder if has_tree else "/"),
         "tree": has_tree,
         "get": args.get,
+        "record": _absolute(args.record) or "",
         "uid": int(user[1]),
         "gid": int(user[2] or user[1]),
         "privileged": args.privileged,

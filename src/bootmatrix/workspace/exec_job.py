@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ import anyio
 from bootmatrix.assembly.image.programs import MAX_LINE_BYTES, SCRIPT, file_packages
 from bootmatrix.console.transcript import describe
 from bootmatrix.errors import AgentError, InputError
+from bootmatrix.fsio import write_atomic
 from bootmatrix.guest import commands
 from bootmatrix.guest.attach import CommandStreams, Control, attach
 from bootmatrix.guest.client import CommandEnd
@@ -48,7 +50,8 @@ class ExecJob:
     `folder` is the host's current folder, which appears below the same path in the guest if `tree` is set; `alias`
     another path of it, through links, or empty; `cwd` the folder in which the command runs. With `program`, a
     program of the host that is named by its path is copied. `get` are paths that are copied back, relative ones
-    from `folder`. `at` names the container whose root is used; empty for the guest's usual one.
+    from `folder`. `record` is the path of a file for the guest's description, or empty. `at` names the container
+    whose root is used; empty for the guest's usual one.
     """
 
     words: tuple[str, ...]
@@ -59,6 +62,7 @@ class ExecJob:
     program: bool = True
     env: Mapping[str, str] = field(default_factory=dict)
     get: tuple[str, ...] = ()
+    record: str = ""
     uid: int = 0
     gid: int = 0
     rows: int = 0
@@ -140,6 +144,12 @@ async def run_job(  # noqa: PLR0913, PLR0917
             messages += await guest.get(_inside(path, job), Path(job.folder) / place_of(path))
         except AgentError as error:
             messages.append(error.message)
+            status = status or OUR_STATUS
+    if job.record:
+        try:
+            write_atomic(Path(job.record), json.dumps(guest.description, indent=1).encode())
+        except OSError as error:
+            messages.append(f"--record {job.record}: {error.strerror}")
             status = status or OUR_STATUS
     return ExecResult(status, tuple(messages), is_fault=bool(attached.faults))
 

@@ -25,7 +25,8 @@ def add_guest(parser: ArgumentParser) -> None:
 
 
 def add_keep(parser: ArgumentParser) -> None:
-    """Add --keep-alive."""
+    """Add --keep-alive and --record."""
+    option(parser, "--record FILE", "write the guest's kernel, files and installed packages, as JSON")
     option(
         parser, "--keep-alive TIME", "keep the guest for later commands, until it has been unused for this long: 10m"
     )
