@@ -14,7 +14,7 @@ KernelForm = Literal["bzImage", "Image", "zImage", "vmlinux", "uImage"]
 """Kernel forms that QEMU loads. A bzImage is converted to `vmlinux`, and a zImage to `uImage`."""
 QemuProgram = Annotated[str, StringConstraints(pattern=r"^qemu-system-[a-z0-9_]+$")]
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.+-]*[a-z0-9])?$", max_length=100)]
-"""The name of a package of Debian. CI installs it as root: neither an option nor a file, nor one to be removed by a `-` at its end."""
+"""The name of a package of Debian, which CI installs as root: neither an option nor a file, and without a last `-`."""
 _MAGIC = r"\d+:([0-9a-f]{2})+(/([0-9a-f]{2})+)?"
 Magic = Annotated[str, StringConstraints(pattern=rf"^{_MAGIC}( {_MAGIC})*$")]
 """`OFFSET:BYTES[/MASK]`, one or several: bytes, in hexadecimal, by which a kernel's file is known."""
