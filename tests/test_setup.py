@@ -37,6 +37,7 @@ def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "checkout"
     shutil.copytree(ROOT / ".ci", copy / ".ci")
     shutil.copytree(ROOT / "arch", copy / "arch")
+    (copy / "src/bootmatrix").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml", *LOCKS):
         shutil.copy(ROOT / name, copy)
     return copy
