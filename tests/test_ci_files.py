@@ -211,11 +211,13 @@ def test_the_steps_of_the_action_and_of_the_workflow(stage: Stage, forge: Forge)
 
 
 def test_installing_takes_no_module_from_the_checkout(stage: Stage) -> None:
+    checkout = stage.folder / "checkout"
+    checkout.mkdir()
     for name in ("ensurepip.py", "venv.py", "re.py", "bootmatrix.py"):
-        (stage.folder / name).write_text(f"open('owned-by-{name}', 'w').close()\n")
-    done = shell(stage, f"{ROOT}/ci/install.sh {ROOT}/ci fake")
+        (checkout / name).write_text(f"open('owned-by-{name}', 'w').close()\n")
+    done = shell(stage, f"cd checkout && {ROOT}/ci/install.sh {ROOT}/ci x86_64")
     assert done.returncode == 0, done.stderr
-    assert not list(stage.folder.glob("owned-by-*"))
+    assert not list(checkout.glob("owned-by-*"))
 
 
 def test_a_job_without_a_run_of_its_own_tells_nothing(stage: Stage, forge: Forge) -> None:
@@ -255,6 +257,20 @@ def test_the_scripts_of_the_component(stage: Stage, forge: Forge) -> None:
     assert done.stdout.endswith("commit status\nissues: 1 opened, 0 updated, 0 closed\n")
     assert forge.sent("POST", "/statuses/" + "b" * 40)[0]["state"] == "failed"
     assert (stage.folder / jobs["bootmatrix"]["artifacts"]["reports"]["junit"]).is_file()
+
+
+def test_a_project_brings_no_cache_to_the_component(tmp_path: Path) -> None:
+    jobs = yaml.safe_load(component(INPUTS))
+    (check,) = (line for line in jobs[".bootmatrix"]["before_script"] if ".cache" in line)
+    (tmp_path / ".cache/bootmatrix-ci/bin").mkdir(parents=True)
+    (tmp_path / ".cache/bootmatrix-ci/bin/bootmatrix").write_text("#!/bin/sh\n")
+    git = ("git", "-C", str(tmp_path))
+    subprocess.run((*git, "init", "--quiet"), check=True)
+    command = ["sh", "-ec", check]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0, "restored by GitLab"
+    subprocess.run((*git, "add", "--force", ".cache"), check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "the project has files in .cache, which is for this job alone\n")
 
 
 def test_the_steps_of_the_jenkinsfile(stage: Stage, forge: Forge) -> None:
