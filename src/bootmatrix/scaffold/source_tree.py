@@ -114,11 +114,11 @@ class _Copier:
             is_folder = entry.is_dir(follow_symlinks=False)
             if entry.name in ALWAYS:
                 continue
+            if time.process_time() > self._until_s:
+                raise InputError(f"{self.root}: {IGNORE_FILE} takes too long to match", "Simplify its patterns.")
             if _is_ignored(path, is_folder, rules) and path not in self._tracked:
                 self.tree.ignored.append(f"{path.relative_to(self.root)}{'/' if is_folder else ''}")
                 continue
-            if time.process_time() > self._until_s:
-                raise InputError(f"{self.root}: {IGNORE_FILE} takes too long to match", "Simplify its patterns.")
             if is_folder and path.resolve() in self.without:
                 continue
             with readable(path, hint=_ADVICE):
