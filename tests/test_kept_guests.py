@@ -341,14 +341,28 @@ def test_what_a_command_made_in_the_way_of_a_file_is_told_with_the_remedy(host: 
     assert "bootmatrix guests stop" in complaint
 
 
-def test_a_program_that_is_gone_here_takes_no_room_in_the_guest(host: Host, tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+def test_programs_that_are_gone_here_take_little_room_in_the_guest(host: Host, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    assert host.run("exec", *GUEST, "--", "../program", cwd=tmp_path / "work")[0] == 0
-    program.unlink()
-    assert host.run("exec", *GUEST, "--", "/bin/sh", "-c", "[ ! -e ../program ]", cwd=tmp_path / "work")[0] == 0
+
+    def run_and_remove(size: int) -> None:
+        program = tmp_path / "program"
+        program.write_bytes(b"#!/bin/sh\nexit\n".ljust(size, b"\n"))
+        program.chmod(0o755)
+        assert host.run("exec", *GUEST, "--", "../program", cwd=tmp_path / "work")[0] == 0
+        program.unlink()
+
+    def is_there() -> bool:
+        words = ("exec", *GUEST, "--", "/bin/sh", "-c", "[ -e ../program ]")
+        return host.run(*words, cwd=tmp_path / "work")[0] == 0
+
+    run_and_remove(100)
+    assert is_there(), "a small one is removed together with others"
+    run_and_remove(33 << 20)
+    assert not is_there()
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program/inner").write_text("#!/bin/sh\n")
+    (tmp_path / "program/inner").chmod(0o755)
+    assert host.run("exec", *GUEST, "--", "../program/inner", cwd=tmp_path / "work")[0] == 0
 
 
 def test_a_folder_that_is_reached_by_a_link_has_both_names(host: Host, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ OUR_STATUS = 125
 REMOVE = ("/bin/sh", "-c", 'rm -rf -- "$@"', "sh")
 REMOVE_BYTES = 64 << 10
 """Of paths in one such command."""
+MAX_GONE, MAX_GONE_BYTES = 16, 32 << 20
+"""Programs outside of the folder that are gone here, until they are removed there: each removal is a command."""
 RUN, CHANGE_FOLDER = "run", "change to the folder"
 """Steps of the agent (src/guest/agent_spawn.c): only the first one's faults are the command's."""
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib64", "/usr")
@@ -105,6 +107,7 @@ class GuestFiles:
     """Files that a guest has of earlier jobs, which copy in turn."""
 
     known: Known = field(default_factory=dict)
+    gone: dict[str, int] = field(default_factory=dict)
     aliases: set[tuple[str, str]] = field(default_factory=set)
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -169,7 +172,7 @@ async def _put_files(guest: Guest, job: ExecJob, files: GuestFiles) -> list[str]
     """Copy a job's files, after those of others; return notes."""
     limits = _limits()
     async with files.lock, guest.explained():
-        notes = await _remove(guest, outdated(files.known, job.folder if job.tree else ""))
+        notes = await _remove(guest, _removable(files, job))
         if job.tree and job.alias and (job.alias, job.folder) not in files.aliases:
             await _put_alias(guest, job)
             files.aliases.add((job.alias, job.folder))
@@ -181,6 +184,23 @@ async def _put_files(guest: Guest, job: ExecJob, files: GuestFiles) -> list[str]
                 files.known.clear()  # some of them may not be there
                 raise
     return [*notes, *limits.notes()]
+
+
+def _removable(files: GuestFiles, job: ExecJob) -> list[str]:
+    """Return what is removed before a job: what is gone of its folder, and programs elsewhere once they are many."""
+    sizes = {path: size for path, (size, _, _) in files.known.items()}
+    folder = job.folder if job.tree else ""
+    now = []
+    for path in (*outdated(files.known, folder), *files.gone):
+        if os.path.lexists(path) or (folder and path.startswith(f"{folder}/")):  # something else may be there
+            files.gone.pop(path, None)
+            now.append(path)
+        else:
+            files.gone.setdefault(path, sizes.get(path, 0))
+    if len(files.gone) >= MAX_GONE or sum(files.gone.values()) > MAX_GONE_BYTES:
+        now += files.gone
+        files.gone.clear()
+    return now
 
 
 async def _remove(guest: Guest, paths: Sequence[str]) -> list[str]:
