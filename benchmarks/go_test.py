@@ -47,7 +47,8 @@ def go_test(args: argparse.Namespace) -> Iterator[Result]:
         folder = Path(temporary)
         env = {**os.environ, "XDG_RUNTIME_DIR": temporary, "GOARCH": GO_ARCH, "CGO_ENABLED": "0"}
         module = _write(folder / "small")
-        subprocess.run([*words, "--keep-alive", "10m", "--no-tree", "--", "true"], env=env, check=True)
+        # A guest that was started beside arch/ or kernels.yml is for that folder's commands alone.
+        subprocess.run([*words, "--keep-alive", "10m", "--no-tree", "--", "true"], cwd=module, env=env, check=True)
         try:
             linked_s = _time(module, "true", env)
             runners = (shlex.join((*words, "--")), emulator)
