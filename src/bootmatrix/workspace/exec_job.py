@@ -187,7 +187,10 @@ async def _put_files(guest: Guest, job: ExecJob, files: GuestFiles) -> list[str]
 
 
 def _removable(files: GuestFiles, job: ExecJob) -> list[str]:
-    """Return what is removed before a job: what is gone of its folder, and programs elsewhere once they are many."""
+    """Return what is removed before a job.
+
+    It is what is gone of its folder, and programs elsewhere once they are many.
+    """
     sizes = {path: size for path, (size, _, _) in files.known.items()}
     folder = job.folder if job.tree else ""
     now = []
