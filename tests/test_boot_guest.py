@@ -237,7 +237,7 @@ async def test_cancelling_leaves_no_child(tmp_path: Path, fake: Path) -> None:
 
 
 async def test_a_link_in_the_place_of_the_console_is_not_written_through(tmp_path: Path, fake: Path) -> None:
-    """Who may write to the folder of runs could put one there, to any file of the user's."""
+    """A writer in the folder of runs could put one there, to any file of the user's."""
     (tmp_path / "bashrc").write_text("precious")
     (tmp_path / "console.log").symlink_to("bashrc")
     with pytest.raises(OSError, match="not a regular file, but a link"):

@@ -187,7 +187,7 @@ def test_pages_are_served(server: Server, reports: Path) -> None:
 def test_a_link_that_comes_during_a_request_is_not_followed(
     server: Server, reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may write to a run could read any file of the user's by such a swap."""
+    """A writer in a run could read any file of the user's by such a swap."""
     (tmp_path / "secret").write_text("secret")
     name = next(reports.glob("2026-11-01*")).name
     page = reports / name / "report.html"

@@ -16,13 +16,11 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from threading import Lock as Mutex
 from typing import BinaryIO
@@ -33,6 +31,7 @@ from bootmatrix.fsio import open_plain, read_whole, replace_link, sync_disk, wri
 from bootmatrix.model import AcceptanceRecord, Cell, Lock, MachineUse, Record, Run, RunRequest
 from bootmatrix.model.base import Model, as_json
 from bootmatrix.runs.cell_folders import cell_folders
+from bootmatrix.runs.folder_names import new_folder
 from bootmatrix.runs.hold import FULL_FILE, end_cause, is_under_way
 from bootmatrix.runs.host import describe_host
 from bootmatrix.runs.run_json import FORMAT, HINT, in_a_line, read_run, read_value, write_run
@@ -44,7 +43,6 @@ RECORD_FILE = "record.json"
 CONSOLE_FILE = "console.log"
 CELLS_FOLDER = "cells"
 LATEST = "latest"
-MAX_TITLE = 60
 
 
 class RunWriter:
@@ -87,7 +85,7 @@ class RunWriter:
         """
         check_latest(reports)
         reports.mkdir(parents=True, exist_ok=True)
-        path = _new_folder(reports, title)
+        path = new_folder(reports, title)
         run = Run(
             format=FORMAT,
             name=path.name,
@@ -302,22 +300,6 @@ def _is_run(folder: Path) -> bool:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _new_folder(reports: Path, title: str) -> Path:
-    while True:
-        path = free_name(reports, title)
-        with suppress(FileExistsError):
-            path.mkdir()
-            return path
-
-
-def free_name(reports: Path, title: str) -> Path:
-    """Return the path of a run that does not exist, named by the time and its title."""
-    words = re.sub(r"[^A-Za-z0-9_.+-]+", "-", title)[:MAX_TITLE].strip("-.") or "run"
-    name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{words}"
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(path for path in map(reports.joinpath, names) if not path.exists())
 
 
 def _make_folder(folder: Path) -> None:

@@ -29,6 +29,7 @@ from bootmatrix.model import (
 from bootmatrix.model.base import as_json, many_made
 from bootmatrix.report.product import mixed_products
 from bootmatrix.report.writer import publish_reports
+from bootmatrix.runs.folder_names import free_name
 from bootmatrix.runs.join import join_locks, link_cell, new_folder, write_record
 from bootmatrix.runs.run_json import FORMAT, write_run
 from bootmatrix.runs.run_store import (
@@ -38,7 +39,6 @@ from bootmatrix.runs.run_store import (
     STARTED_FILE,
     cell_folder,
     check_links,
-    free_name,
     load_run,
     write_model,
 )
