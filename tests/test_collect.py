@@ -250,6 +250,24 @@ def test_a_file_of_many_names_is_read_once(tmp_path: Path) -> None:
     assert found == ["unit: x.y"]
 
 
+@pytest.mark.parametrize("first", ["a.dat", "a.tap"])
+def test_a_file_is_read_in_each_format_that_it_has_a_name_of(tmp_path: Path, first: str) -> None:
+    """XML without a line of TAP, under a name of TAP, says nothing: the other name counts."""
+    (tmp_path / "files").mkdir()
+    with tarfile.open(tmp_path / "files/0.tar", "w") as tar:
+        info = tarfile.TarInfo(first)
+        info.size = len(BAD)
+        tar.addfile(info, io.BytesIO(BAD))
+        for name in ("b.tap", "c.xml"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.LNKTYPE, first
+            tar.addfile(link)
+    tree = CollectedFile(container="unit", asked="/out", path="/out", file="files/0.tar", is_tree=True)
+    outcome = make_outcome(1).model_copy(update={"messages": (tree_message("/out"),), "collected": (tree,)})
+    found = [each for each in read_files(outcome, Bootable(), file_reader(tmp_path)) if each.results]
+    assert [(one.name, one.verdict) for each in found for one in each.results] == [("unit: adds", Verdict.FAIL)]
+
+
 def test_a_saved_tar_that_fills_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_files, "MAX_MEMBERS", 3)
     assert judged(tmp_path, tree_message("/out"), reports(tmp_path, 4))[1] == [

@@ -190,27 +190,28 @@ def _read_saved(file: CollectedFile, read: FileReader) -> Iterator[ParsedResults
 
 
 def _read_tree(file: CollectedFile, saved: BinaryIO) -> Iterator[ParsedResults]:
-    """Parse the reports of a tree, each once.
+    """Parse the reports of a tree, each once in each format.
 
-    A report may be the second name of a file of another kind.
+    A report may be the second name of a file of another kind, or of a report in another format.
     """
     count = 0
     files: dict[str, tarfile.TarInfo] = {}
-    parsed: set[int] = set()  # each content once, which may have thousands of names
+    parsed: set[tuple[int, str]] = set()  # a content may have thousands of names
     with tarfile.open(None, "r:", saved, tarinfo=TreeHeader, encoding="utf-8", errors="surrogateescape") as archive:
         for number, member in enumerate(archive):
             if number >= MAX_MEMBERS:
                 raise tarfile.ReadError(f"more than {MAX_MEMBERS} files")
             path = f"{file.path}/{member.name}".encode("utf-8", "replace").decode()
             content = files[member.name] = files.get(member.linkname, member) if member.islnk() else member
-            if not _is_report(member.name) or member.isdir() or (member.islnk() and _is_report(member.linkname)):
+            if not _is_report(member.name) or member.isdir():
                 continue
             if not content.isreg():
                 yield ParsedResults((), (), (f"{path} is a link, and not read as a report",))
                 continue
-            if content.offset_data in parsed:
+            kind = PurePosixPath(member.name).suffix.lower()
+            if (content.offset_data, kind) in parsed:
                 continue
-            parsed.add(content.offset_data)
+            parsed.add((content.offset_data, kind))
             count += 1
             if count > MAX_REPORTS:
                 reason = f"{file.container}: {file.path} has more than {MAX_REPORTS} reports: {path} was not read"
