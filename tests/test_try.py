@@ -377,6 +377,16 @@ def test_the_settings_of_a_source_tree_start_no_program(here: Path) -> None:
     assert not (here / "owned").exists()
 
 
+def test_a_program_behind_a_link_may_be_the_guests(here: Path) -> None:
+    (here / "tree").mkdir()
+    (here / "tree/tools").symlink_to("/opt/only-in-the-guest")
+    (here / "copy").mkdir()
+    (here / "copy/tools").symlink_to("/opt/only-in-the-guest")
+    source_tree.check_program("tools/run", here / "tree", here / "copy")
+    with pytest.raises(InputError, match="other/run is not in"):
+        source_tree.check_program("other/run", here / "tree", here / "copy")
+
+
 def test_a_source_tree_has_limits(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_tree, "MAX_FILES", 30)
     for number in range(29):

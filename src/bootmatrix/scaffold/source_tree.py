@@ -83,8 +83,9 @@ def check_program(word: str, source: Path, copy: Path) -> None:
     if "/" not in word or word.startswith("/"):
         return
     path, original = (Path(os.path.normpath(folder / word)) for folder in (copy, source))
-    if not path.is_relative_to(copy) or path.is_symlink():
-        return
+    way = [part for part in (path, *path.parents) if part.is_relative_to(copy)]
+    if not way or any(map(Path.is_symlink, way)):
+        return  # a link may lead to what only the guest has
     if not path.exists() and original.exists():
         raise InputError(f"{word} is not copied, as {IGNORE_FILE} names it", "Copy it, too: --no-ignore.")
     if not path.exists():

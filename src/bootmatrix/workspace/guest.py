@@ -101,13 +101,17 @@ class Guest:
     @property
     def console_bytes(self) -> int:
         """Size of its console output so far."""
-        return self._session.console.stat().st_size
+        with suppress(FileNotFoundError):  # somebody removed the run of a held guest
+            return self._session.console.stat().st_size
+        return 0
 
     def kernel_faults_since(self, start: int) -> tuple[KernelFault, ...]:
         """Return the faults of its kernel behind so many bytes of console output."""
-        with self._session.console.open("rb") as file:
+        output = b""
+        with suppress(FileNotFoundError), self._session.console.open("rb") as file:
             file.seek(start)
-            faults = find_kernel_faults(kernel_lines(file.read(), None))
+            output = file.read()
+        faults = find_kernel_faults(kernel_lines(output, None))
         return tuple(fault for fault in faults if fault.is_fatal and not stall_of(fault.name))
 
     def at(self, service: str) -> Guest:
