@@ -30,17 +30,20 @@ P, F = Verdict.PASS, Verdict.FAIL
 
 
 class Chat:
-    """A server that keeps what it is sent; it refuses with `status`."""
+    """A server that keeps what it is sent; it refuses with `status`, and is silent while it may not answer."""
 
     def __init__(self) -> None:
         self.posts: list[tuple[str, dict[str, Any]]] = []
         self.status = 200
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         chat = self
 
         class Handler(QuietHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 chat.posts.append((self.path, json.loads(body)))
+                chat.may_answer.wait(60)
                 self.send_whole(chat.status, b"ok")
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -63,6 +66,7 @@ def chat() -> Iterator[Chat]:
     try:
         yield made
     finally:
+        made.may_answer.set()
         made.server.shutdown()
         made.server.server_close()
         thread.join(60)
@@ -167,7 +171,8 @@ def test_a_service_that_does_not_take_it_fails_nothing(tool: Tool, tmp_path: Pat
 def test_a_silent_service_is_not_waited_for(
     tool: Tool, tmp_path: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "TIMEOUT_S", 0.0)
+    monkeypatch.setattr(notify, "TIMEOUT_S", 0.3)
+    chat.may_answer.clear()
     done = tool("announce", made(tmp_path, 1, P), "--notify", chat.json)
     assert (done.returncode, done.stderr) == (0, "bootmatrix: not notified: json://…: no answer in time\n")
 
