@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
@@ -34,6 +35,14 @@ from registry_fixtures import serving
 pytest_plugins = ("archive_fixtures",)
 PUBLIC = "http://8.8.8.8/"
 """An origin of the public network, which nothing here connects to."""
+
+
+class Tries(httpx.Auth):
+    """Answers a challenge by one more request."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if (yield request).status_code == 401:
+            yield request
 
 
 def own_address() -> str:
@@ -131,6 +140,8 @@ def pulled(tmp_path: Path, host: str, registry: Registry | None = None) -> objec
         ("64:ff9b::a9fe:a9fe", Scope.LINK),
         ("fe80::1", Scope.LINK),
         ("168.63.129.16", Scope.LINK),
+        ("100.100.100.200", Scope.LINK),
+        ("fd00:ec2::254", Scope.LINK),
         ("::ffff:168.63.129.16", Scope.LINK),
         ("224.0.0.1", Scope.LINK),
         ("255.255.255.255", Scope.LINK),
@@ -219,6 +230,36 @@ def test_a_name_that_leads_nearer_later_is_not_followed() -> None:
     refusal(lambda: inside.permitted("registry.example", [here]), UntrustedError)
 
 
+def test_a_name_with_a_nearer_address_too_leads_nowhere_nearer_than_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server elsewhere whose name has this machine's address beside its own."""
+    far, here = ip_address("8.8.8.8"), ip_address("127.0.0.1")
+    monkeypatch.setattr("bootmatrix.source.connection.resolve", lambda _: [far, here])
+    guard = Guard(httpx.URL("http://registry.example/"))
+    assert guard.permitted("registry.example", [far, here]) == [far, here]
+    guard.connected("registry.example", far)
+    assert "leads to" in refusal(lambda: guard.permitted("127.0.0.1", [here]), UntrustedError)
+    by_proxy = Guard(httpx.URL("http://registry.example/"))
+    assert "leads to" in refusal(lambda: by_proxy.check_name("registry2.example"), UntrustedError)
+
+
+def test_the_address_that_answers_is_the_one_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first does not answer: a server here may lead to others here."""
+    with answering(**{"/first": (302, {}, b""), "/second": (200, {}, b"yes")}) as (here, handler):
+        port = int(here.rpartition(":")[2])
+        handler.answers["/first"][1]["Location"] = f"http://{here}/second"
+        real = socket.getaddrinfo
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (place, port)) for place in ("127.0.0.77", "127.0.0.1")]
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, *more, **named: found if "x.example" in host else real(host, *more)
+        )
+        monkeypatch.setattr(
+            "bootmatrix.source.connection.scope_of",
+            lambda address: Scope.PUBLIC if str(address) == "127.0.0.77" else Scope.MACHINE,
+        )
+        with client(f"http://x.example:{port}/") as http:
+            assert http.get(f"http://x.example:{port}/first").text == "yes"
+
+
 def test_what_is_asked_without_tls_as_it_is_here_must_be_here() -> None:
     guard = Guard(httpx.URL("http://localhost:5000/"), only_here=True)
     assert "must be this machine without TLS" in refusal(
@@ -254,6 +295,32 @@ def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     reply = httpx.Response(200, content=body(), request=httpx.Request("GET", PUBLIC))
     with pytest.raises(NetworkError, match="is too slow: it took more than 1 s"):
         read_bounded(reply, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"), [(302, {"Location": "/second"}), (401, {"WWW-Authenticate": 'Basic realm="x"'})]
+)
+@pytest.mark.parametrize("body", [gzip.compress(bytes(64 << 20)), b"no gzip at all", bytes(1 << 20)])
+def test_a_body_that_nobody_needs_is_not_unpacked(status: int, headers: dict[str, str], body: bytes) -> None:
+    answers = {"/first": (status, {**headers, "Content-Encoding": "gzip"}, body), "/second": (200, {}, b"yes")}
+    with answering(**answers) as (here, _), client(f"http://{here}/") as http:
+        reply = http.get(f"http://{here}/first", auth=Tries())
+        assert [passed.content for passed in reply.history] == [b""]
+        assert reply.content == (b"yes" if status == 302 else b"")
+
+
+def test_a_redirects_body_may_have_no_end() -> None:
+    class Endless(Handler):
+        def do_GET(self) -> None:
+            self.send_response(302 if "second" not in self.path else 200)
+            self.send_header("Location", "/second")
+            self.end_headers()
+            with suppress(OSError):
+                while "second" not in self.path:
+                    self.wfile.write(bytes(1 << 16))
+
+    with serving(Endless) as here, client(f"http://{here}/") as http:
+        assert http.get(f"http://{here}/first").status_code == 200
 
 
 def test_the_transport_of_httpx_is_the_guarded_one() -> None:

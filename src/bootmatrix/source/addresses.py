@@ -10,8 +10,10 @@ _NAT64 = ip_network("64:ff9b::/96")
 """RFC 6052: an IPv4 address in its last 32 bits."""
 _TRANSLATED = ip_network("::ffff:0:0:0/96")
 """RFC 2765: likewise."""
-_AZURE_HOST = ip_address("168.63.129.16")
-"""The address of the host's services for machines in Azure; they tell a machine's settings."""
+_HOST_SERVICES = frozenset(
+    map(ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
+)
+"""Addresses of the host's services for machines in clouds, beside 169.254.169.254; they tell a machine's settings."""
 _LEGACY = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]*|[0-9]+)){0,3}")
 
 
@@ -56,7 +58,7 @@ def scope_of(address: Address) -> Scope:
     address = _embedded(address) or address
     if address.is_loopback or address.is_unspecified or _is_local(address):
         return Scope.MACHINE
-    if address.is_link_local or address.is_multicast or address.is_reserved or address == _AZURE_HOST:
+    if address.is_link_local or address.is_multicast or address.is_reserved or address in _HOST_SERVICES:
         return Scope.LINK
     is_site_local = isinstance(address, IPv6Address) and address.is_site_local
     return Scope.PUBLIC if address.is_global and not is_site_local else Scope.PRIVATE

@@ -11,10 +11,10 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 import httpcore
 import httpx
@@ -32,6 +32,9 @@ _PROTOCOL_WORDS = ("Server disconnected", "peer closed connection")
 """Protocol errors of h11 and httpcore whose text does not quote the reply."""
 _HINT = "If you trust the second server, name it explicitly; a registry's token server under 'realms'."
 SECRET_HEADERS = ("Authorization", "Cookie")
+PASSED_BODY_BYTES = 1 << 16
+"""Longest body that is read to its end for the connection's sake, where nobody needs it."""
+_OF_BODIES = (b"content-length", b"content-encoding", b"transfer-encoding")
 
 
 def origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
@@ -51,6 +54,7 @@ class Guard:
     hosts: Collection[str] = ()
     only_here: bool = False
     _nearest: dict[str, Scope] = field(default_factory=dict)
+    _connected: Scope | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def permitted(self, host: str, addresses: Iterable[Address]) -> list[Address]:
@@ -61,7 +65,7 @@ class Guard:
         candidates = list(addresses)
         limit = self._limit(host, candidates)
         allowed = [address for address in candidates if scope_of(address) >= limit]
-        if self.only_here and host == self.origin.host:
+        if self.only_here and self._is_origin(host):
             allowed = [address for address in allowed if scope_of(address) is Scope.MACHINE]
         if candidates and not allowed:
             raise self._refusal(host, min(map(scope_of, candidates)))
@@ -70,11 +74,32 @@ class Guard:
     def _limit(self, host: str, addresses: list[Address]) -> Scope:
         """Return the nearest permitted scope of a host.
 
-        It is the host's own first scope if the user named it, else that of the origin.
+        It is the host's own first scope if the user named it, else that of the origin's connection.
         """
-        if host == self.origin.host or host in self.hosts:
+        if self._is_origin(host) or host in self.hosts:
             return self._first(host, addresses)
-        return self._first(self.origin.host, None)
+        return self._leading()
+
+    def _is_origin(self, host: str) -> bool:
+        """Return whether a host is the origin, by its name or that of DNS (xn--…)."""
+        return host in {self.origin.host, self.origin.raw_host.decode("ascii")}
+
+    def connected(self, host: str, address: Address) -> None:
+        """Note the address that a host was reached at."""
+        if self._is_origin(host):
+            with self._lock:
+                self._connected = max(scope_of(address), self._connected or Scope.MACHINE)
+
+    def _leading(self) -> Scope:
+        """Return the scope of the origin, as far as it leads to other hosts.
+
+        It is that of its connection: its name may also have a nearer address. A proxy's connection is not known: it is
+        that of the farthest address.
+        """
+        with self._lock:
+            if self._connected is None:
+                self._connected = max(map(scope_of, resolve(self.origin.host)), default=Scope.PUBLIC)
+            return self._connected
 
     def _first(self, host: str, addresses: list[Address] | None) -> Scope:
         """Return the nearest scope of a host's addresses at their first lookup."""
@@ -91,11 +116,11 @@ class Guard:
         """
         if host != self.origin.host and host not in self.hosts:
             scope = self._first(host, None)
-            if scope < self._first(self.origin.host, None):
+            if scope < self._leading():
                 raise self._refusal(host, scope)
 
     def _refusal(self, host: str, scope: Scope) -> UntrustedError:
-        if host == self.origin.host:
+        if self._is_origin(host):
             reason = "must be this machine without TLS" if self.only_here else "was farther away before"
             return UntrustedError(f"connection refused: {host} is on {scope} now, and {reason}", _HINT)
         return UntrustedError(f"redirect refused: {self.origin.host} leads to {host}, which is on {scope}", _HINT)
@@ -134,9 +159,12 @@ class _GuardedBackend(httpcore.SyncBackend):
         fault: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in addresses:
             try:
-                return super().connect_tcp(str(address), port, *args, **options)
+                stream = super().connect_tcp(str(address), port, *args, **options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 fault = error
+            else:
+                self._guard.connected(host, address)
+                return stream
         raise fault
 
 
@@ -180,7 +208,8 @@ class GuardedTransport(httpx.BaseTransport):
         proxy = self._proxy_for(request.url)
         if proxy:
             self._guard.check_name(request.url.host)
-        return self._transport(is_origin, proxy).handle_request(request)
+        reply = self._transport(is_origin, proxy).handle_request(request)
+        return _without_body(reply) if reply.has_redirect_location or reply.status_code == 401 else reply
 
     def close(self) -> None:
         """Close all connections."""
@@ -211,6 +240,22 @@ class GuardedTransport(httpx.BaseTransport):
         if not address or urllib.request.proxy_bypass(url.host):
             return ""
         return address if "://" in address else f"http://{address}"
+
+
+def _without_body(reply: httpx.Response) -> httpx.Response:
+    """Return a redirect or a challenge without its body, read or given up.
+
+    httpx reads it whole, and decompressed: it may have no end, or be a bomb.
+    """
+    pace, size = Pace(pace_limits()), 0
+    with closing(reply), suppress(TooSlow):
+        for chunk in cast(httpx.SyncByteStream, reply.stream):
+            size += len(chunk)
+            pace.add(len(chunk))
+            if size > PASSED_BODY_BYTES:
+                break
+    headers = [(name, value) for name, value in reply.headers.raw if name.lower() not in _OF_BODIES]
+    return httpx.Response(reply.status_code, headers=headers, stream=httpx.ByteStream(b""), extensions=reply.extensions)
 
 
 def _proxy_transport(address: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
