@@ -470,10 +470,35 @@ def with_root(root: bytes) -> Made:
         (json.dumps({**MANIFEST, "config": {**MANIFEST["config"], "Digest": BETA.digest}}), "key 'Digest' in two"),
         (json.dumps({**MANIFEST, "layers": [{**MANIFEST["layers"][0], "diGest": ""}]}), "key 'diGest' in two"),
         (json.dumps({**MANIFEST, "layers": [{**MANIFEST["layers"][0], "\u017fize": 1}]}), "in two spellings"),
+        (json.dumps({**MANIFEST, "Manifests": [BETA.described()]}), "key 'Manifests' instead of 'manifests'"),
+        (json.dumps({**MANIFEST, "mediatype": OCI_INDEX}), "key 'mediatype' in"),
     ],
 )
 def test_a_document_that_could_be_two_things(tmp_path: Path, root: str, message: str) -> None:
     assert message in refused(write_layout(tmp_path, with_root(root.encode())), kind="oci")
+
+
+@pytest.mark.parametrize("key", ["entrypoint", "CMD", "\u017fize"])
+def test_a_configuration_that_programs_in_go_read_otherwise(tmp_path: Path, key: str) -> None:
+    path = write_layout(tmp_path, make_image(files(id="x"), config={"Cmd": ["/good"], key: ["/other"]}))
+    if key == "CMD":
+        assert "in two spellings" in refused(path, kind="oci")
+    elif key == "entrypoint":
+        assert "key 'entrypoint' instead of 'Entrypoint'" in refused(path, kind="oci")
+    else:
+        assert read(path, kind="oci")  # nobody reads a size here
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"config": "other.json"}, "key 'config' in two spellings"),
+        ({"layers": ["other.tar"]}, "key 'layers' in two spellings"),
+        ({"repotags": ["other:1"]}, "key 'repotags' in two spellings"),
+    ],
+)
+def test_a_manifest_json_that_programs_in_go_read_otherwise(tmp_path: Path, more: Json, message: str) -> None:
+    assert message in refused(engine(tmp_path, (ALPHA, "alpha:1"), saved=[{**described(ALPHA, "alpha:1"), **more}]))
 
 
 def test_names_in_maps_may_differ_in_case_alone(tmp_path: Path) -> None:

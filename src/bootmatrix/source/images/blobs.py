@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -19,6 +19,43 @@ CHUNK_BYTES = 1 << 20
 LAYER_LIMIT_BYTES = 16 << 30
 _MAPS = {"annotations", "labels", "exposedports", "volumes"}
 """Keys whose values are maps of free names (image-spec, config.md and annotations.md)."""
+MANIFEST_KEYS = frozenset(
+    [
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "fsLayers",
+        "history",
+        "digest",
+        "size",
+        "annotations",
+        "platform",
+        "architecture",
+        "os",
+        "variant",
+    ]
+)
+"""Keys of a manifest or an index that are read here."""
+CONFIG_KEYS = frozenset(
+    [
+        "architecture",
+        "os",
+        "variant",
+        "rootfs",
+        "diff_ids",
+        "config",
+        "Entrypoint",
+        "Cmd",
+        "Env",
+        "WorkingDir",
+        "User",
+        "Labels",
+    ]
+)
+"""Likewise of an image's configuration."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -101,8 +138,11 @@ def read_bytes(part: Descriptor, blobs: Blobs, label: str) -> bytes:
     return data
 
 
-def parsed(data: bytes, label: str) -> dict[str, Any]:
-    """Parse a JSON object. Raises BuildError if invalid, or ambiguous."""
+def parsed(data: bytes, label: str, keys: Collection[str] = MANIFEST_KEYS) -> dict[str, Any]:
+    """Parse a JSON object, of which some keys have a meaning.
+
+    Raises BuildError if it is invalid, or ambiguous.
+    """
     try:
         value = load_json(data)
     except AmbiguousKey as error:
@@ -111,18 +151,20 @@ def parsed(data: bytes, label: str) -> dict[str, Any]:
         raise BuildError(f"{label} is invalid JSON") from error
     if not isinstance(value, dict):
         raise BuildError(f"{label} is not a JSON object")
-    _check_spelling(value, label)
+    check_spelling(value, label, {key.casefold(): key for key in keys})
     return value
 
 
-def _check_spelling(value: Any, label: str) -> None:
-    """Refuse keys in two spellings, as Go takes the last; not maps' names.
+def check_spelling(value: Any, label: str, known: Mapping[str, str]) -> None:
+    """Refuse keys that Go takes for others: it ignores case, and takes the last.
 
-    Raises BuildError if a key has two.
+    `known` are the keys that are read, by their folded form. Names in maps are free.
+
+    Raises BuildError if a key has two spellings, or not its own.
     """
     if isinstance(value, list):
         for entry in value:
-            _check_spelling(entry, label)
+            check_spelling(entry, label, known)
     if not isinstance(value, dict):
         return
     folded: dict[str, str] = {}
@@ -130,7 +172,10 @@ def _check_spelling(value: Any, label: str) -> None:
         if folded.setdefault(key.casefold(), key) != key:
             raise BuildError(f"{label} is ambiguous: key {key[:100]!r} in two spellings")
         if key.casefold() not in _MAPS:
-            _check_spelling(inner, label)
+            check_spelling(inner, label, known)
+    for key in folded.values():
+        if known.get(key.casefold(), key) != key:
+            raise BuildError(f"{label} is ambiguous: key {key[:100]!r} instead of {known[key.casefold()]!r}")
 
 
 class AmbiguousKey(ValueError):

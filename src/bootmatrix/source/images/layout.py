@@ -22,6 +22,7 @@ from bootmatrix.source.images.blobs import (
     BlobLocation,
     Descriptor,
     Digested,
+    check_spelling,
     descriptor,
     load_json,
     parsed,
@@ -37,6 +38,8 @@ REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 """Annotation of an image's full name, by containerd and Docker's engine from version 25 on."""
 INDEX, DOCKER = "index.json", "manifest.json"
+_SAVED_KEYS = {key.casefold(): key for key in ("Config", "Layers", "RepoTags")}
+"""Keys of manifest.json that are read."""
 NO_IMAGE_HINT = (
     "Such as `docker save`, `podman save`, or skopeo's oci:, oci-archive: and docker-archive: write one. "
     "What `docker export` writes is not an image."
@@ -212,6 +215,7 @@ class Layout:
             document = load_json(self._json(DOCKER))
             if isinstance(document, dict):
                 raise BuildError(f"{self.path}: its {DOCKER} is a registry's, as in skopeo's dir:", NO_IMAGE_HINT)
+            check_spelling(document, f"{self.path}: {DOCKER}", _SAVED_KEYS)
             images = [_saved_image(value) for value in document]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BuildError(f"{self.path}: invalid {DOCKER} of `docker save`: {error}") from error

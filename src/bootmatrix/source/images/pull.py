@@ -6,7 +6,16 @@ from typing import Any
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import ImageConfig, StoredImage
 from bootmatrix.source.images.artifacts import IMAGE_TYPES, is_artifact, is_artifact_entry
-from bootmatrix.source.images.blobs import DIGEST, Blobs, Descriptor, descriptor, descriptors, parsed, read_bytes
+from bootmatrix.source.images.blobs import (
+    CONFIG_KEYS,
+    DIGEST,
+    Blobs,
+    Descriptor,
+    descriptor,
+    descriptors,
+    parsed,
+    read_bytes,
+)
 from bootmatrix.source.images.layers import unpack_layer
 from bootmatrix.source.images.platforms import choose, fits, name_of
 from bootmatrix.source.safe_archive import FREE_BYTES, MAX_RATIO
@@ -40,7 +49,7 @@ def import_image(name: str, document: bytes, blobs: Blobs, platform: str, store:
     label = f"the image {name}"
     config_part = descriptor(manifest.get("config"), f"the configuration of {label}")
     config_bytes = read_bytes(config_part, blobs, f"the configuration of {label}")
-    config = parsed(config_bytes, f"the configuration of {label}")
+    config = parsed(config_bytes, f"the configuration of {label}", CONFIG_KEYS)
     if fault := _config_fault(label, config, platform):
         raise BuildError(fault)
     layers = descriptors(manifest.get("layers"), label)
@@ -68,7 +77,7 @@ def platform_fault(name: str, document: bytes, blobs: Blobs, platform: str) -> s
         return "" if choose(images, platform) else _index_fault(name, images, platform)
     label = f"the image {name}"
     config = descriptor(value.get("config"), f"the configuration of {label}")
-    return _config_fault(label, parsed(read_bytes(config, blobs, label), label), platform)
+    return _config_fault(label, parsed(read_bytes(config, blobs, label), label, CONFIG_KEYS), platform)
 
 
 def _images(entries: list[Any]) -> list[Any]:
