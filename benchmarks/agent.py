@@ -16,7 +16,8 @@ import anyio
 
 from benchmarks import guests
 from benchmarks.results import Result, median
-from bootmatrix.workspace.guest import open_guest, plan_guest
+from bootmatrix.workspace.guest_boot import open_guest
+from bootmatrix.workspace.guest_plan import plan_guest
 
 ARCHS = ("x86_64", "aarch64", "armv7", "ppc64le")
 HELLO, IMAGE = "specs/hello.yml", "busybox"

@@ -13,7 +13,7 @@ import pytest
 from bootmatrix import Selection, Workspace
 from bootmatrix.errors import InputError
 from bootmatrix.model import GuestSize
-from bootmatrix.workspace.guest import plan_guest, roomy_size
+from bootmatrix.workspace.guest_plan import plan_guest, roomy_size
 from samples import make_machine
 
 TOOL = Path(sys.executable).with_name("bootmatrix")

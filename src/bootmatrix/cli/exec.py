@@ -9,6 +9,7 @@ import tty
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -56,17 +57,25 @@ def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
     settings = _settings(args)
     folder = kept_client.guests_folder() / kept_client.key_of(settings)
     end = kept_client.connect(folder)
-    if end is None:
-        _check_files(job)
     if end is None and args.keep_alive:
+        _check_files(job)
         end = kept_client.connect(_start(args, folder.name, settings))
-    if end is None:
-        from bootmatrix.cli.exec_here import run_here
+    return _run_in(end, job) if end else _run_here(args, settings, job, folder.name)
 
-        if job.get("rows"):  # somebody waits and watches
-            complain("bootmatrix: starting a guest")
-        return run_here(args, settings, job, _raw_terminal)
-    return _run_in(end, job)
+
+def _run_here(args: argparse.Namespace, settings: Mapping[str, Any], job: dict[str, Any], key: str) -> int:
+    """Run in a guest of its own, whose files are read while the rest is imported."""
+    from bootmatrix.store import default_cache
+    from bootmatrix.workspace import warm_start
+
+    warm_key = warm_start.key_of(key)
+    warm = warm_start.find(Path(args.cache or default_cache()), warm_key)
+    from bootmatrix.cli.exec_here import OwnGuest, run_here
+
+    _check_files(job)
+    if job.get("rows"):  # somebody waits and watches
+        complain("bootmatrix: starting a guest")
+    return run_here(OwnGuest(args, settings, warm_key, warm, _raw_terminal), job)
 
 
 def _check_files(job: Mapping[str, Any]) -> None:

@@ -6,58 +6,90 @@ import argparse
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
-from bootmatrix.cli import options
 from bootmatrix.cli.exits import INTERRUPTED
 from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError, innermost
 from bootmatrix.guest.attach import CommandStreams, Control
 from bootmatrix.guest.requests import TerminalSize
-from bootmatrix.progress import LineObserver
-from bootmatrix.report.sanitize import one_line
 from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
 from bootmatrix.workspace.guest import Guest
-from bootmatrix.workspace.selection import Selection
+from bootmatrix.workspace.warm_guest import open_warm
+from bootmatrix.workspace.warm_start import WarmStart
 
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 Terminal = Callable[[Mapping[str, Any]], AbstractContextManager[None]]
 
 
-def run_here(args: argparse.Namespace, settings: Mapping[str, Any], job: Mapping[str, Any], terminal: Terminal) -> int:
+@dataclass(frozen=True)
+class OwnGuest:
+    """A guest's settings, as JSON values, and its inputs if one was started before.
+
+    `terminal` takes the terminal for the command.
+    """
+
+    args: argparse.Namespace
+    settings: Mapping[str, Any]
+    warm_key: str
+    warm: WarmStart | None
+    terminal: Terminal
+
+
+def run_here(own: OwnGuest, job: Mapping[str, Any]) -> int:
     """Boot a guest, run a job in it, and return its exit status."""
-    result = anyio.run(_run, args, settings, job, terminal)
+    result = anyio.run(_run, own, job)
     for text in result.messages:
         complain(f"bootmatrix: {text}")
     return result.status
 
 
-async def _run(
-    args: argparse.Namespace, settings: Mapping[str, Any], job: Mapping[str, Any], terminal: Terminal
-) -> ExecResult:
+async def _run(own: OwnGuest, job: Mapping[str, Any]) -> ExecResult:
     result = ExecResult(INTERRUPTED, ("interrupted",))
     commands = _Signals()
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(commands.watch, tasks.cancel_scope)
-            workspace = options.workspace(argparse.Namespace(**{**vars(args), "image": ()}))
-            selection = Selection(**settings["selection"])
-            observer = LineObserver(lambda text: complain(f"bootmatrix: {one_line(text)}"))
-            async with workspace.guest(
-                settings["name"], arch=args.arch, kernel=args.kernel, selection=selection, observer=observer
-            ) as guest:
+            async with await _guest(own) as guest:
                 with ExitStack() as stack:
                     result = await _run_job(
-                        guest, ExecJob.from_json(job), commands, lambda: stack.enter_context(terminal(job))
+                        guest, ExecJob.from_json(job), commands, lambda: stack.enter_context(own.terminal(job))
                     )
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         return _fault(group)
     return result
+
+
+async def _guest(own: OwnGuest) -> AbstractAsyncContextManager[Guest]:
+    """Return a guest that is not booted yet: as the last one, or as planned."""
+    args, settings, warm = own.args, own.settings, own.warm
+    if warm:
+        are_sound = await anyio.to_thread.run_sync(warm.are_files_sound)
+        if are_sound:
+            return open_warm(warm, args.archive, args.offline)
+    from bootmatrix.cli import options
+    from bootmatrix.load.recipe import shipped_image
+    from bootmatrix.progress import LineObserver
+    from bootmatrix.report.sanitize import one_line
+    from bootmatrix.workspace.guest_boot import open_guest
+    from bootmatrix.workspace.guest_plan import plan_guest
+    from bootmatrix.workspace.selection import Selection
+
+    workspace = options.workspace(argparse.Namespace(**{**vars(args), "image": ()}))
+    selection = Selection(**settings["selection"])
+    observer = LineObserver(lambda text: complain(f"bootmatrix: {one_line(text)}"))
+    planned, root = plan_guest(
+        lambda spec: workspace.plan_single(spec, args.arch, args.kernel, selection), settings["name"]
+    )
+    is_shipped = bool(shipped_image(settings["name"]))
+    return open_guest(planned, root, observer, warm_key=own.warm_key if is_shipped else "")
 
 
 def _fault(group: BaseExceptionGroup[BaseException]) -> ExecResult:

@@ -4,6 +4,8 @@ Version 2 is used where its controllers are on, else version 1. Where this user 
 limits of the sandbox. A group is locked while in use; an unlocked group is a leftover of a killed process.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import secrets
@@ -15,10 +17,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bootmatrix.model import Machine
 from bootmatrix.qemu.host import groups
 from bootmatrix.qemu.sandbox import MAX_THREADS
+
+if TYPE_CHECKING:
+    from bootmatrix.model import Machine
 
 PREFIX = "bootmatrix-"
 QEMU_MIB = 1536

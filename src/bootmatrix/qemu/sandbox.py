@@ -1,5 +1,7 @@
 """The sandbox of QEMU against guests that break out; see docs/security.md."""
 
+from __future__ import annotations
+
 import itertools
 import os
 import resource
@@ -12,11 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from bootmatrix.model import Machine
 from bootmatrix.operating_system import LEASH as PORTABLE_LEASH
 from bootmatrix.operating_system import is_portable, unnamed_file
+
+if TYPE_CHECKING:
+    from bootmatrix.model import Machine
 
 LEASH = ("setpriv", "--no-new-privs", "--pdeathsig", "KILL")
 """Makes the kernel kill QEMU when bootmatrix dies (prctl(2), PR_SET_PDEATHSIG). setpriv sets this after changing the

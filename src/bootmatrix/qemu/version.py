@@ -15,6 +15,9 @@ from bootmatrix.model import Machine
 VERSION_LIMIT_S = 30
 """More than QEMU takes to print its version, even from a cold disk on a busy host."""
 
+_VERSIONS: dict[tuple[str, int, int], str] = {}
+"""By path, time and size, which stand for a file's contents."""
+
 
 def install_hint(package: str) -> str:
     """The command that installs a package of the system."""
@@ -32,13 +35,19 @@ def qemu_version(machine: Machine) -> str:
     Raises HostError if QEMU does not run; QemuMissing, QemuTooOld: it is not there, or older than the machine needs.
     """
     path, stat = _found(machine)
-    version = _ask(path, (stat.st_mtime_ns, stat.st_size))
+    file = (str(path), stat.st_mtime_ns, stat.st_size)
+    version = _VERSIONS.get(file) or _VERSIONS.setdefault(file, _ask(path))
     if _numbers(version) < _numbers(machine.min_qemu):
         raise QemuTooOld(
             f"{path} is version {version}, and {machine.min_qemu} or later is needed for this machine",
             f"A newer {machine.qemu_package} may be in your distribution's backports.",
         )
     return version
+
+
+def learn_version(path: str, mtime_ns: int, size_bytes: int, version: str) -> None:
+    """Take the version that a file of this time and size said it has before."""
+    _VERSIONS[path, mtime_ns, size_bytes] = version
 
 
 def qemu_fault(machine: Machine) -> HostError | None:
@@ -67,9 +76,8 @@ def _which(program: str, path: str | None) -> Path | None:
     return Path(location) if location else None
 
 
-@lru_cache(maxsize=64)
-def _ask(path: Path, _contents: tuple[int, int]) -> str:
-    """The version that a file says it has; its time and size stand for its contents."""
+def _ask(path: Path) -> str:
+    """Return the version that a file says it has."""
     try:
         done = subprocess.run(
             [path, "--version"], capture_output=True, timeout=VERSION_LIMIT_S, stdin=subprocess.DEVNULL, check=False

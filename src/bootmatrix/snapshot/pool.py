@@ -81,6 +81,10 @@ class SnapshotPool:
             origin.users -= 1
             self._make_room()
 
+    def adopt(self, key: str, snapshot: Snapshot) -> None:
+        """Take over a snapshot that was read already, under its key."""
+        self._origins[key] = _Origin(snapshot=snapshot)
+
     def copy_mib(self, machine: Machine, bootable: Bootable) -> int | None:
         """Return the expected memory of the next copy; None for the first one."""
         most_mib = self._origins[key_of(machine, bootable)].private_mib

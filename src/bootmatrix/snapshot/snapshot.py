@@ -12,21 +12,20 @@ On disk it is one file:
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import ValidationError
-
 from bootmatrix.fsio import open_plain
-from bootmatrix.model.base import Model
 
 FORMAT = 2
 """Changes whenever an older snapshot would not do any more."""
 PIECE_BYTES = 256 << 10
 """Memory is kept or left out in pieces of this size."""
+PIECES_AT_ONCE = 32
 DIGEST_BYTES = 32
 MAX_HEADER_BYTES = 1 << 20
 MAX_MEMORY_BYTES = 1 << 40
@@ -40,7 +39,8 @@ class DamagedSnapshot(Exception):
     """A file that is not a snapshot, or is damaged."""
 
 
-class SnapshotHeader(Model):
+@dataclass(frozen=True)
+class SnapshotHeader:
     """The first line. `name` is its file's name, a digest of all inputs.
 
     `pieces` are half-open ranges of piece numbers.
@@ -103,7 +103,7 @@ def write(snapshot: Snapshot, file: BinaryIO, name: str) -> int:
         console_bytes=len(snapshot.console),
         pieces=rows,
     )
-    put(header.model_dump_json().encode() + b"\n")
+    put(json.dumps(asdict(header)).encode() + b"\n")
     put(snapshot.state)
     put(snapshot.console)
     for number in _numbers(rows):
@@ -129,8 +129,8 @@ def read(path: Path) -> Snapshot:
         try:
             snapshot.state = take(header.state_bytes)
             snapshot.console = take(header.console_bytes)
-            for number in _numbers(header.pieces):
-                os.pwrite(snapshot.memory, take(PIECE_BYTES), number * PIECE_BYTES)
+            for number, count in _parts(header.pieces):
+                os.pwrite(snapshot.memory, take(count * PIECE_BYTES), number * PIECE_BYTES)
             if file.read(DIGEST_BYTES + 1) != digest.digest():
                 raise DamagedSnapshot(f"{path}: digest mismatch")
             seal(snapshot.memory)
@@ -154,20 +154,28 @@ def _used_bytes(memory: int) -> int:
 def _header(file: BinaryIO, update: Callable[[bytes], None]) -> SnapshotHeader:
     line = file.readline(MAX_HEADER_BYTES)
     update(line)
-    try:
-        header = SnapshotHeader.model_validate_json(line)
-    except ValidationError as error:
-        raise DamagedSnapshot("not a snapshot") from error
-    pieces = header.memory_bytes // PIECE_BYTES
-    sound = header.format == FORMAT and all(0 <= first < end <= pieces for first, end in header.pieces)
-    if (
-        not sound
-        or not 0 <= header.memory_bytes <= MAX_MEMORY_BYTES
-        or not 0 <= header.state_bytes <= MAX_STATE_BYTES
-        or not 0 <= header.console_bytes <= MAX_CONSOLE_BYTES
-    ):
+    header = _parsed(line)
+    if header is None:
         raise DamagedSnapshot(f"not a snapshot of format {FORMAT}")
     return header
+
+
+def _parsed(line: bytes) -> SnapshotHeader | None:
+    """Parse the first line; None if it is not one. No model: this is a light module."""
+    try:
+        header = SnapshotHeader(**json.loads(line))
+        pieces = header.memory_bytes // PIECE_BYTES
+        are_sound = all(0 <= first < end <= pieces for first, end in header.pieces)
+        are_sound &= all(type(number) is int for row in header.pieces for number in row)
+        limits = (
+            (header.memory_bytes, MAX_MEMORY_BYTES),
+            (header.state_bytes, MAX_STATE_BYTES),
+            (header.console_bytes, MAX_CONSOLE_BYTES),
+        )
+        are_sound &= all(type(size) is int and 0 <= size <= most for size, most in limits)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return header if are_sound and header.format == FORMAT else None
 
 
 def _taker(file: BinaryIO, update: Callable[[bytes], None]) -> Callable[[int], bytes]:
@@ -183,6 +191,16 @@ def _taker(file: BinaryIO, update: Callable[[bytes], None]) -> Callable[[int], b
 
 def _numbers(rows: tuple[tuple[int, int], ...]) -> Iterator[int]:
     return (number for first, end in rows for number in range(first, end))
+
+
+def _parts(rows: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:
+    """Yield first number and count of pieces that are read at once.
+
+    Another thread may hold the interpreter's lock for 5 ms after each of them.
+    """
+    for first, end in rows:
+        for number in range(first, end, PIECES_AT_ONCE):
+            yield number, min(PIECES_AT_ONCE, end - number)
 
 
 def _rows(memory: int, memory_bytes: int) -> Iterator[tuple[int, int]]:

@@ -265,6 +265,14 @@ class Store:
                 file.flush()
                 _put(temporary, path)
 
+    def forget_memos(self, kind: str, *, older_than_s: float) -> None:
+        """Remove the records of a kind that were made longer ago than this."""
+        oldest_s = time.time() - older_than_s
+        for path in (self.folder / "memo" / _safe(kind)).iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest_s:
+                    path.unlink()
+
     def cached(
         self,
         kind: str,

@@ -13,8 +13,6 @@ from typing import Any
 
 import anyio
 
-from bootmatrix.assembly.image.programs import MAX_LINE_BYTES, SCRIPT, file_packages
-from bootmatrix.console.transcript import describe
 from bootmatrix.errors import AgentError, InputError
 from bootmatrix.fsio import write_atomic
 from bootmatrix.guest import commands
@@ -24,7 +22,6 @@ from bootmatrix.guest.commands import fault_words
 from bootmatrix.guest.frames import ExitKind
 from bootmatrix.guest.outbound import Known, TreeLimits, check_tree, link_records, links_of, outdated
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
-from bootmatrix.source.elf import read_program
 from bootmatrix.workspace.guest import CommandError, Guest
 
 MAX_TREE_BYTES = 1 << 30
@@ -41,7 +38,6 @@ RUN, CHANGE_FOLDER = "run", "change to the folder"
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib64", "/usr")
 """Folders whose programs are the guest's own: a copy of this host's would replace them."""
 LOCAL = "/usr/local"
-KERNEL_FAULT = "the guest's kernel reported a fault meanwhile"
 TREE_HINT = "Run it in a smaller folder, or with --no-tree, and copy with 'bootmatrix cp'."
 
 
@@ -135,7 +131,7 @@ async def run_job(  # noqa: PLR0913, PLR0917
     async with guest.explained():
         attached = await attach(guest.client, request, streams, controls)
     end = attached.end
-    messages += [f"{KERNEL_FAULT}: {describe(fault)}" for fault in guest.kernel_faults_since(start)[:1]]
+    messages += _kernel_faults(guest, start)
     status = OUR_STATUS if end.kind is ExitKind.FAULT and end.text != RUN else end.status
     if end.kind is ExitKind.FAULT:
         messages.append(_fault_text(end, job))
@@ -155,6 +151,16 @@ async def run_job(  # noqa: PLR0913, PLR0917
             messages.append(f"--record {job.record}: {error.strerror}")
             status = status or OUR_STATUS
     return ExecResult(status, tuple(messages), is_fault=bool(attached.faults))
+
+
+def _kernel_faults(guest: Guest, start: int) -> list[str]:
+    """Describe the first fault of the kernel behind so many bytes of its console."""
+    faults = guest.kernel_faults_since(start)
+    if not faults:
+        return []
+    from bootmatrix.console.transcript import describe
+
+    return [f"the guest's kernel reported a fault meanwhile: {describe(faults[0])}"]
 
 
 def check_files(job: ExecJob) -> None:
@@ -301,12 +307,17 @@ def _not_a_program(job: ExecJob) -> str:
 
 
 def _is_text(path: Path) -> bool:
+    from bootmatrix.assembly.image.programs import MAX_LINE_BYTES
+
     with path.open("rb") as file:
         return b"\0" not in file.read(MAX_LINE_BYTES)
 
 
 def _missing_interpreter(path: Path) -> str:
     """Name what the guest lacks: interpreter or loader, with its package."""
+    from bootmatrix.assembly.image.programs import MAX_LINE_BYTES, SCRIPT, file_packages
+    from bootmatrix.source.elf import read_program
+
     with suppress(OSError), path.open("rb") as file:
         line = file.readline(MAX_LINE_BYTES)
         if line.startswith(SCRIPT):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from bootmatrix.cell.context import open_context
-from bootmatrix.console.kernel_lines import kernel_lines
-from bootmatrix.console.kernel_messages import find_kernel_faults, stall_of
 from bootmatrix.errors import AgentError, BuildError, GuestFileError, InputError
 from bootmatrix.guest import commands
 from bootmatrix.guest.client import AgentChannel, AgentClient, CommandEnd
@@ -21,28 +18,11 @@ from bootmatrix.guest.forward import LocalAddress, forwarded
 from bootmatrix.guest.frames import ExitKind
 from bootmatrix.guest.inbound import DEFAULT_LIMIT_BYTES
 from bootmatrix.guest.requests import ENVIRONMENT, GuestRequest, TerminalSize
-from bootmatrix.load.data_paths import specs_folder
-from bootmatrix.load.recipe import shipped_image
-from bootmatrix.load.spec import find_spec
-from bootmatrix.model import Bootable, Container, GuestSize, ImageOverride, KernelFault, Machine, Spec
-from bootmatrix.model.cell import Network
-from bootmatrix.model.spec import CHECK, MODULES
-from bootmatrix.progress import NullObserver, Observer
-from bootmatrix.qemu.host import total_memory_mib
-from bootmatrix.scaffold.thing import find_thing
-from bootmatrix.workspace.guest_session import GuestSession, open_session
-from bootmatrix.workspace.planned_run import PlannedRun
+from bootmatrix.model import Bootable, KernelFault
+from bootmatrix.workspace.guest_session import GuestSession
 
-DEFAULT_IMAGE = "debian-small"
-ROOT = "root"
-"""Name of the container whose root commands use, in a guest made for an image."""
 POLL_S = 0.1
-ROOMY_MIB, HOST_PARTS = 2048, 4
-"""Memory of a guest for an image: half of it can be files. At most one of so many parts of the host's."""
-RESOLVERS = "/run/resolvconf/resolv.conf"
-"""Written by the shipped DHCP client, in the guest's own root."""
 CONTAINERS = "/containers"
-SPECS = (".yml", ".yaml")
 
 
 @dataclass(frozen=True)
@@ -111,6 +91,11 @@ class Guest:
         with suppress(FileNotFoundError), self._session.console.open("rb") as file:
             file.seek(start)
             output = file.read()
+        if not output.strip():
+            return ()
+        from bootmatrix.console.kernel_lines import kernel_lines
+        from bootmatrix.console.kernel_messages import find_kernel_faults, stall_of
+
         faults = find_kernel_faults(kernel_lines(output, None))
         return tuple(fault for fault in faults if fault.is_fatal and not stall_of(fault.name))
 
@@ -178,8 +163,9 @@ class Guest:
 
     def list_only(self, names: Sequence[str]) -> None:
         """Let apt's reduced lists have these packages, from the next update on."""
-        if self._session.repository:
-            self._session.repository.only = tuple(names)
+        repository = self._session.repository()
+        if repository:
+            repository.only = tuple(names)
 
     async def restart(self, service: str, *, timeout: float | None = None) -> None:
         """Restart a service by SIGTERM; after the spec's time it is killed.
@@ -303,101 +289,3 @@ class CommandError(BuildError):
         else:
             last = result.stderr.decode("utf-8", "replace").strip()[-500:]
             super().__init__(f"{name}: exit status {result.status}{f': {last}' if last else ''}")
-
-
-def image_spec(image: str, network: Network | None = None, modules: Sequence[str] = ()) -> tuple[Spec, ImageOverride]:
-    """Return a spec that runs nothing in an image's root, and its source.
-
-    A shipped image is named by its folder, or as `NAME:TAG`. With a network, only its DHCP client runs. The kernel's
-    modules are loaded.
-    """
-    folder = specs_folder()
-    shipped = shipped_image(image)
-    annotations = {CHECK: "1s", **({MODULES: " ".join(modules)} if modules else {})}
-    root = Container(name=ROOT, image="bootmatrix.invalid/root", annotations=annotations)
-    spec = Spec(name="exec", path=str(folder / "exec.yml"), init=("@pkg:./images/init",), services=(root,))
-    if network in {"guest", "outbound"}:
-        client = Container(name="dhcpcd", image="@pkg:./images/dhcpcd")
-        spec = spec.model_copy(update={"init": (*spec.init, "@pkg:./images/crun"), "onboot": (client,)})
-    source = f"@pkg:./images/{shipped}" if shipped else image
-    return spec, ImageOverride(pattern=root.image, source=source, folder=str(folder) if shipped else ".")
-
-
-def roomy_size(machine: Machine, host_mib: int) -> GuestSize:
-    """Return a size for commands that write: install packages, unpack trees.
-
-    A guest takes from the host only the memory that it uses.
-    """
-    memory_mib = min(ROOMY_MIB, host_mib // HOST_PARTS, machine.max_memory_mib or 0)
-    return GuestSize(memory_mib=memory_mib) if memory_mib > machine.memory_mib else GuestSize()
-
-
-def plan_guest(
-    plan_single: Callable[[str], PlannedRun], name: str, modules: Sequence[str] = ()
-) -> tuple[PlannedRun, str]:
-    """Plan one guest of a spec or an image; return the root of its commands too.
-
-    `plan_single` plans one cell of a spec. `modules` of the kernel are loaded for an image; a spec names its own.
-
-    Raises InputError if the architecture, kernel or spec is unknown.
-    """
-    name = _image_at(name)
-    try:
-        spec_path = str(find_spec(name)) if name != DEFAULT_IMAGE else ""
-    except InputError:
-        if name.endswith(SPECS):
-            raise
-        spec_path = ""
-    if spec_path:
-        planned = plan_single(spec_path)
-        return replace(planned, config=replace(planned.config, fork=True)), ""
-    planned = plan_single("hello")
-    spec, override = image_spec(name, planned.cells[0].network, modules)
-    first = planned.cells[0]
-    size = first.size.over(roomy_size(planned.config.machine(first), total_memory_mib()))
-    cell = first.model_copy(update={"spec": spec.path, "spec_name": spec.name, "size": size})
-    sources = replace(planned.config.sources, images=(override, *planned.config.sources.images))
-    config = replace(planned.config, sources=sources, specs={spec.path: spec}, fork=True)
-    plan = planned.plan.model_copy(update={"cells": (cell,)})
-    return replace(planned, plan=plan, config=config), f"{CONTAINERS}/services/{ROOT}/rootfs"
-
-
-def _image_at(name: str) -> str:
-    """Return the source of an image's archive or layout that a path names.
-
-    Other names are returned as they are. Raises InputError if nothing is at a path.
-    """
-    is_path = name.startswith(("/", "./", "../")) and not name.endswith(SPECS)
-    try:
-        return (find_thing([name]).image if is_path else "") or name
-    except InputError:
-        if not Path(name).exists():
-            raise
-        return name
-
-
-@asynccontextmanager
-async def open_guest(
-    planned: PlannedRun, root: str, observer: Observer | None = None, env: Mapping[str, str] | None = None
-) -> AsyncIterator[Guest]:
-    """Boot a planned guest, forked if possible; it is killed in the end.
-
-    Raises BootmatrixError if it cannot be built or booted.
-    """
-    (cell,) = planned.cells
-    with (
-        open_context(planned.config, observer or NullObserver()) as context,
-        context.builder.store.workspace() as folder,
-    ):
-        async with open_session(cell, context, folder.absolute()) as session:
-            guest = Guest(session, root, env)
-            if root and session.bootable.network:
-                await _give_resolvers(guest, folder / "resolv.conf")
-            yield guest
-
-
-async def _give_resolvers(guest: Guest, file: Path) -> None:
-    """Copy the DHCP client's resolvers to the commands' root."""
-    with suppress(AgentError):  # not every network names some
-        await commands.get(guest.client, RESOLVERS, file, root="")
-        await commands.put(guest.client, file, "/etc/resolv.conf", root=guest.root, name=file.name)

@@ -1,31 +1,33 @@
 """A guest with an agent: its boot in the background, and its end."""
 
+from __future__ import annotations
+
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 
 from bootmatrix.boot.cpu_contention import waits_s
 from bootmatrix.boot.start import Booted, Start, start_guest
-from bootmatrix.cell.run import RunContext, cold_if_unshared, prepare
 from bootmatrix.errors import AgentError, BootmatrixError
 from bootmatrix.fsio import read_whole
 from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.serve import serve_http
 from bootmatrix.guest.streams import Signal
-from bootmatrix.judge import judge
 from bootmatrix.model import Bootable, Cell, Judgement, Machine, Verdict
 from bootmatrix.qemu.host import children, children_cpu_s
-from bootmatrix.qemu.suitability import check_machine
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.runs.run_store import CONSOLE_FILE
-from bootmatrix.source.guest_repository import GuestRepository
+from bootmatrix.snapshot.pool import ResourceLease, SnapshotPool, no_limit
+
+if TYPE_CHECKING:
+    from bootmatrix.source.guest_repository import GuestRepository, Response
 
 PACKAGE_FIELDS = {"name", "version", "architecture", "suite", "sha256"}
 EXITS = {"guest-reset": "it reset its machine", "guest-shutdown": "it turned itself off"}
@@ -36,7 +38,10 @@ END_S = 10.0
 
 @dataclass
 class GuestSession:
-    """A guest that boots or runs; a bad copy is replaced, with its client."""
+    """A guest that boots or runs; a bad copy is replaced, with its client.
+
+    `open_repository` makes the package repository that it sees, when it first asks for something.
+    """
 
     machine: Machine
     bootable: Bootable
@@ -45,22 +50,31 @@ class GuestSession:
     client: AgentClient | None = None
     fault: BaseException | None = None
     booted: Booted | None = None
-    repository: GuestRepository | None = None
+    open_repository: Callable[[], GuestRepository] | None = None
     is_followed: bool = False
     _changed: Signal = field(default_factory=Signal)
     _ended: anyio.Event = field(default_factory=anyio.Event)
+    _repository: GuestRepository | None = None
+    _opening: threading.Lock = field(default_factory=threading.Lock)
 
     def attach(self, client: AgentClient) -> None:
         """Use another client."""
         self.client = client
         self._changed.set()
 
-    async def follow(self, context: RunContext) -> None:
+    def repository(self) -> GuestRepository | None:
+        """Return the package repository that the guest sees, if it sees one."""
+        with self._opening:
+            if self._repository is None and self.open_repository:
+                self._repository = self.open_repository()
+            return self._repository
+
+    async def follow(self, forks: SnapshotPool | None, turn: ResourceLease = no_limit) -> None:
         """Boot the guest, and follow it to its end."""
         self.is_followed = True
-        start = Start(self.machine, self.cell.timeouts, self.folder, context.turn, attach=self.attach)
+        start = Start(self.machine, self.cell.timeouts, self.folder, turn, attach=self.attach)
         try:
-            self.booted = await start_guest(start, self.bootable, context.forks)
+            self.booted = await start_guest(start, self.bootable, forks)
         except Exception as error:
             self.fault = error
         finally:
@@ -95,6 +109,8 @@ class GuestSession:
         return self.fault is not None or (self.booted is not None and self._judgement().verdict is Verdict.INFRA_ERROR)
 
     def _judgement(self) -> Judgement:
+        from bootmatrix.judge import judge  # not needed by most guests
+
         assert self.booted
         return judge(self.booted.outcome, self.machine, self.bootable, read_whole(self.console))
 
@@ -116,7 +132,7 @@ class GuestSession:
         Its CPU time is that of this process and its guests; it waited for as long as its most delayed thread.
         """
         files = {**self.bootable.parts(), **{image.name: image for image in self.bootable.images}}
-        packages = self.repository.packages if self.repository else ()
+        packages = self._repository.packages if self._repository else ()
         return {
             "cell": self.cell.id,
             "qemu": qemu_version(self.machine),
@@ -152,26 +168,18 @@ def _waited_s() -> float:
 
 
 @asynccontextmanager
-async def open_session(cell: Cell, context: RunContext, folder: Path) -> AsyncIterator[GuestSession]:
-    """Build and boot a cell's guest with an agent; it is killed in the end.
+async def running(
+    session: GuestSession, forks: SnapshotPool | None, turn: ResourceLease = no_limit
+) -> AsyncIterator[GuestSession]:
+    """Boot a guest with an agent, forked if there are forks; it is killed in the end.
 
-    Raises BootmatrixError if it cannot be built or booted, AgentError if it did not come up.
+    Raises BootmatrixError if it cannot be booted, AgentError if it did not come up.
     """
-    machine = context.machine(cell)
-    qemu_version(machine)  # before any download
-    await anyio.to_thread.run_sync(check_machine, machine, context.builder.store)
-    prepared = await anyio.to_thread.run_sync(prepare, cell, context, abandon_on_cancel=True)
-    bootable = cold_if_unshared(prepared.bootable, machine).model_copy(update={"agent": "serve"})
-    session = GuestSession(machine.emulated(), bootable, cell, folder)
     # A task of its own: a task group would wrap the errors of those who use the guest.
-    work = asyncio.create_task(session.follow(context))
-    tasks = [work]
+    tasks = [asyncio.create_task(session.follow(forks, turn))]
     try:
         client = await session.ready()
-        profile = context.profiles[cell.arch]
-        repository = GuestRepository(context.builder.archive, profile.names.debian, profile.suites)
-        session.repository = repository
-        tasks.append(asyncio.create_task(serve_http(client, repository.answer)))
+        tasks.append(asyncio.create_task(serve_http(client, lambda head: _answer(session, head))))
         yield session
     finally:
         for task in tasks:
@@ -179,3 +187,10 @@ async def open_session(cell: Cell, context: RunContext, folder: Path) -> AsyncIt
         for task in tasks:
             with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError):
                 await task
+
+
+def _answer(session: GuestSession, head: bytes) -> Response:
+    """Answer a guest's request to its repository. Blocking."""
+    repository = session.repository()
+    assert repository
+    return repository.answer(head)

@@ -251,7 +251,8 @@ class Workspace:
 
         Raises InputError for an unknown spec, architecture or kernel; BootmatrixError if it cannot be built or booted.
         """
-        from bootmatrix.workspace.guest import open_guest, plan_guest
+        from bootmatrix.workspace.guest_boot import open_guest
+        from bootmatrix.workspace.guest_plan import plan_guest
 
         planned, root = plan_guest(lambda spec: self.plan_single(spec, arch, kernel, selection), name, modules)
         async with open_guest(planned, root, observer, env) as guest:

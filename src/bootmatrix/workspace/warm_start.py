@@ -1,0 +1,137 @@
+"""Guests' inputs as they were at their last start: another one needs no plan.
+
+Light: the modules that plan and build are not imported, which takes as long as a copied guest's start. What is kept
+holds until a file of bootmatrix's or the user's changes that decides it, or an index of packages is to be asked for
+again. The cache's files are read, and compared with their digests, while other modules are imported; meanwhile the
+places for QEMU's control groups are found, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bootmatrix.errors import BootmatrixError
+from bootmatrix.qemu.cgroup import places
+from bootmatrix.snapshot.cache import SnapshotCache
+from bootmatrix.store import Store
+from bootmatrix.workspace.kept_client import NEARBY
+
+if TYPE_CHECKING:
+    from bootmatrix.model import Bootable, Cell, Machine
+    from bootmatrix.snapshot.snapshot import Snapshot
+
+KIND = "warm-start"
+PACKAGE = Path(__file__).resolve().parent.parent
+SHIPPED = ("arch", "kernels", "specs")
+"""Folders of a checkout whose files decide a guest; an installed package has them inside."""
+LONGEST_S = 24 * 3600.0
+"""Inputs are kept for at most this long."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Inputs of a guest that was started before, by a key of all that decided them.
+
+    `fields` are the JSON values of `keep`. The snapshot is read from `key`, its own, unless it is gone.
+    """
+
+    store: Store
+    fields: Mapping[str, Any]
+    _snapshot: Future[Snapshot | None]
+    _files: Future[bool]
+
+    def are_files_sound(self) -> bool:
+        """Return whether all files are there and have their digests. Blocking."""
+        return self._files.result()
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the snapshot, if the cache still has it. Blocking."""
+        return self._snapshot.result()
+
+
+def key_of(settings_key: str) -> str:
+    """Return a key of settings, code, and the files that decide a guest."""
+    digest = hashlib.sha256(settings_key.encode())
+    shipped = () if (PACKAGE / "data").is_dir() else (str(PACKAGE.parent.parent / name) for name in SHIPPED)
+    for stamp in sorted(stamp for top in (str(PACKAGE), *shipped, *NEARBY) for stamp in _stamps(top)):
+        digest.update(stamp.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _stamps(path: str) -> Iterator[str]:
+    """Yield a line for each file at or below a path."""
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name == "__pycache__":
+                    continue
+                if entry.is_dir():
+                    yield from _stamps(entry.path)
+                else:
+                    yield _stamp(entry.path, entry.stat())
+    except NotADirectoryError:
+        yield _stamp(path, os.stat(path))  # noqa: PTH116
+    except OSError:
+        yield f"{path}\n"
+
+
+def _stamp(path: str, status: os.stat_result) -> str:
+    return f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ino}\n"
+
+
+def find(cache: Path, key: str) -> WarmStart | None:
+    """Find a guest's inputs, and begin to read their files; None if nothing is kept."""
+    if not (cache / "memo" / KIND).is_dir():  # a look makes no cache
+        return None
+    try:
+        store = Store(cache)
+        record = store.memo(KIND, key)
+    except BootmatrixError:  # told by what follows
+        return None
+    fields = json.loads(record) if record else {}
+    if not time.time() < fields.get("good_until_s", 0) < time.time() + LONGEST_S:
+        return None
+    workers = ThreadPoolExecutor(3)
+    workers.submit(places)
+    snapshot = workers.submit(SnapshotCache(store).get, fields["snapshot"])
+    files = workers.submit(_are_sound, store, fields["files"])
+    workers.shutdown(wait=False)
+    return WarmStart(store, fields, snapshot, files)
+
+
+def _are_sound(store: Store, digests: Sequence[str]) -> bool:
+    return all(store.is_sound(sha256) for sha256 in digests)
+
+
+def keep(store: Store, key: str, good_until_s: float, guest: tuple[Machine, Bootable, Cell], **fields: object) -> None:
+    """Keep a guest's inputs if it can be copied and the cache has its files.
+
+    Raises HostError if the disk is full.
+    """
+    from bootmatrix.snapshot.pool import key_of as snapshot_key
+
+    machine, bootable, cell = guest
+    if not bootable.forkable:
+        return
+    artefacts = (*bootable.parts().values(), bootable.forkable.initrd, bootable.forkable.disk)
+    if any(Path(artefact.path) != store.blob(artefact.sha256) for artefact in artefacts):
+        return
+    values = {
+        **fields,
+        "good_until_s": min(good_until_s, time.time() + LONGEST_S - 1),
+        "snapshot": snapshot_key(machine, bootable),
+        "files": sorted({artefact.sha256 for artefact in artefacts}),
+        "machine": machine.model_dump_json(),
+        "bootable": bootable.model_dump_json(),
+        "cell": cell.model_dump_json(),
+    }
+    store.set_memo(KIND, key, json.dumps(values).encode())
+    store.forget_memos(KIND, older_than_s=LONGEST_S)

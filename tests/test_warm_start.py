@@ -1,0 +1,120 @@
+"""Guests of their own that start from the inputs of the last one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.guest.serve import PORT
+from bootmatrix.store import Store, default_cache
+from bootmatrix.workspace import warm_start
+
+TOOL = Path(sys.executable).with_name("bootmatrix")
+FIELDS: dict[str, Any] = {"snapshot": "nothing", "files": []}
+
+
+def keep(store: Store, key: str, good_for_s: float, **fields: object) -> None:
+    values = {**FIELDS, "good_until_s": time.time() + good_for_s, **fields}
+    store.set_memo(warm_start.KIND, key, json.dumps(values).encode())
+
+
+def test_a_look_for_inputs_makes_no_cache(tmp_path: Path) -> None:
+    assert warm_start.find(tmp_path / "cache", "key") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_are_found_until_an_index_is_to_be_asked_for_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keep(store, "now", 60)
+    keep(store, "over", -1)
+    keep(store, "never", 1e9)
+    found = warm_start.find(tmp_path, "now")
+    assert found and found.are_files_sound()
+    assert found.snapshot() is None
+    assert [warm_start.find(tmp_path, key) for key in ("over", "never", "unknown")] == [None, None, None]
+
+
+def test_records_of_other_days_are_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for key in ("old", "new"):
+        keep(store, key, 60)
+    old, new = sorted((tmp_path / "memo" / warm_start.KIND).iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    os.utime(old, (0, 0))
+    store.forget_memos(warm_start.KIND, older_than_s=warm_start.LONGEST_S)
+    assert list((tmp_path / "memo" / warm_start.KIND).iterdir()) == [new]
+
+
+def test_a_damaged_file_is_seen(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    digest = store.add_bytes(b"a kernel")
+    store.blob(digest).chmod(0o644)
+    store.blob(digest).write_bytes(b"a kerne!")
+    keep(store, "key", 60, files=[digest])
+    found = warm_start.find(tmp_path, "key")
+    assert found and not found.are_files_sound()
+
+
+def test_the_users_own_files_decide_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = [warm_start.key_of("settings"), warm_start.key_of("others")]
+    (tmp_path / "kernels.yml").write_text("kernels: {}\n")
+    keys.append(warm_start.key_of("settings"))
+    (tmp_path / "arch").mkdir()
+    (tmp_path / "arch/mine.yml").write_text("name: mine\n")
+    keys.append(warm_start.key_of("settings"))
+    (tmp_path / "arch/mine.yml").write_text("name: other\n")
+    keys.append(warm_start.key_of("settings"))
+    assert len(set(keys)) == len(keys)
+    assert warm_start.key_of("settings") == keys[-1]
+
+
+# In a real guest
+
+GUEST = ("--arch", "x86_64", "--image", "busybox", "--memory", "513M", "--no-tree")
+
+
+def sh(text: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [str(TOOL), "exec", *GUEST, "--", "/bin/sh", "-c", text]
+    env = {**os.environ, **variables}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env)
+
+
+@pytest.mark.boots
+def test_the_second_guest_needs_no_plan() -> None:
+    sh("true")
+    second = sh("exit 7", PYTHONPROFILEIMPORTTIME="1")
+    imported = {line.rsplit("|", 1)[1].strip() for line in second.stderr.splitlines() if line.startswith("import time")}
+    assert second.returncode == 7
+    assert "bootmatrix.workspace.warm_guest" in imported
+    assert not imported & {"bootmatrix.plan", "bootmatrix.cell.run", "bootmatrix.source.archive", "yaml"}
+    index = sh(f"wget -q -O - http://127.0.0.1:{PORT}/debian/dists/bookworm/InRelease")
+    assert index.stdout.startswith("-----BEGIN PGP SIGNED MESSAGE-----"), index.stderr
+
+
+@pytest.mark.boots
+def test_inputs_that_are_damaged_are_made_again() -> None:
+    sh("true")
+    records = (path for path in (default_cache() / "memo" / warm_start.KIND).iterdir() if is_ours(path))
+    record = max(records, key=lambda path: path.stat().st_mtime)
+    value = json.dumps({**fields_of(record), "files": ["0" * 64]}).encode()
+    record.write_bytes(hashlib.sha256(value).hexdigest().encode() + b"\n" + value)
+    done = sh("exit 8")
+    assert (done.returncode, done.stderr) == (8, "")
+    assert "0" * 64 not in fields_of(record)["files"]
+
+
+def fields_of(record: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(record.read_bytes().partition(b"\n")[2])
+    return fields
+
+
+def is_ours(record: Path) -> bool:
+    return '"memory_mib":513,' in fields_of(record).get("machine", "")
