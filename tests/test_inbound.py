@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.errors import GuestFileError
 from bootmatrix.guest.inbound import TreeReceiver
 from bootmatrix.guest.records import RecordType, TreeRecord
 
@@ -75,3 +76,11 @@ def test_the_target_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "here").symlink_to("real")
     receive(tmp_path / "here", folder(), TreeRecord(RecordType.FILE, "a", 0o644, 3), data=b"abc")
     assert (tmp_path / "real/a").read_bytes() == b"abc"
+
+
+def test_a_tree_of_too_many_nested_folders_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    """Each would be a call within the others' where a tree is put over an earlier one, or removed."""
+    receive(tmp_path / "here", *(folder("/".join("a" * depth)) for depth in range(100)))
+    with pytest.raises(GuestFileError, match="more than 256 folders"):
+        receive(tmp_path / "here", *(folder("/".join("a" * depth)) for depth in range(1000)))
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]

@@ -14,6 +14,8 @@ from bootmatrix.guest.records import PARTIAL, RecordReader, RecordType, TreeReco
 from bootmatrix.store.locks import lock_unused_folder, remove_abandoned
 
 MAX_FILES = 100_000
+MAX_DEPTH = 256
+"""Nested folders of one tree, as in an image: a tree is put into its place, and removed, by a call for each."""
 MAX_NAMES = 32 << 20
 """Characters of the paths and links of one tree; the paths are held in memory."""
 MAX_NOTES = 10
@@ -46,6 +48,8 @@ class TreeCheck:
         parent = "/".join(parts[:-1])
         if record.path in self._kinds or (record.path and self._kinds.get(parent) is not RecordType.FOLDER):
             raise AgentFault(f"the path {record.path[:200]!r} twice, or without its folder")
+        if len(parts) > MAX_DEPTH:
+            raise GuestFileError(f"{self._source}: a file in more than {MAX_DEPTH} folders")
         if len(self._kinds) >= self._max_files:
             raise GuestFileError(f"{self._source}: more than {self._max_files} files")
         self._names += len(record.path) + len(record.target)
