@@ -71,6 +71,20 @@ def test_packages_that_tests_of_a_tree_may_need(tmp_path: Path) -> None:
         packages_of(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["control", "tests/control"])
+def test_a_file_of_a_tree_that_never_ends_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "debian/tests").mkdir(parents=True)
+    for each in ("control", "tests/control"):
+        (tmp_path / "debian" / each).write_text("Source: tiny\n")
+    (tmp_path / "debian" / name).unlink()
+    os.mkfifo(tmp_path / "debian" / name)
+    writer = os.open(tmp_path / "debian" / name, os.O_RDWR)  # or the reader would wait, and not fail
+    os.write(writer, b"Source: tiny\n")
+    os.close(writer)
+    with pytest.raises(InputError, match="not a regular file"):
+        packages_of(tmp_path)
+
+
 def test_a_caller_that_does_not_read_the_last_answer() -> None:
     """As autopkgtest does."""
     server = Caller(*GUEST)

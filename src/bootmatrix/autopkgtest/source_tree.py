@@ -6,7 +6,10 @@ from pathlib import Path
 from debian.deb822 import Deb822
 
 from bootmatrix.errors import InputError
+from bootmatrix.load.document import read_bytes
 
+MAX_BYTES = 16 << 20
+"""Limit of a control file; that of Linux has 1 MB."""
 BUILDING = ("build-essential", "dpkg-dev", "fakeroot", "eatmydata")
 """Packages that autopkgtest installs by itself to build a tree."""
 _NAME = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)")
@@ -37,7 +40,8 @@ def packages_of(tree: Path) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> str:
+    """Read a file of the tree, which may be anybody's: a link there may lead to one that never ends."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", "--tree is the folder of an unpacked source package.") from error
+        return read_bytes(path, MAX_BYTES).decode("utf-8", "replace")
+    except InputError as error:
+        raise InputError(error.message, "--tree is the folder of an unpacked source package.") from error
