@@ -11,7 +11,7 @@ import pytest
 import guests
 from bootmatrix.judge import judge
 from bootmatrix.judge.foreign_reports import count_failures, foreign_root, load_reports
-from bootmatrix.judge.junit import read_report
+from bootmatrix.judge.junit import UnreadableReport, read_report
 from bootmatrix.judge.result_files import UnreadableFile, read_files, unpack
 from bootmatrix.model import Bootable, GuestMessage, Outcome, Verdict
 from bootmatrix.model.artefact import ExpectedFiles
@@ -221,6 +221,26 @@ def test_suites_in_suites_are_read_once_however_deep() -> None:
     whole = b'<testsuite tests="1">' * depth + b'<testcase name="y"/>' + b"</testsuite>" * depth
     assert read(file("/r.xml", whole)) == ({"unit: y": Verdict.PASS}, [])
     assert noted(whole.replace(b'"1"', b'"2"', 1)) == ["unit: /r.xml: expected 2 tests, got 1"]
+
+
+@pytest.mark.parametrize(
+    ("many", "reason"),
+    [
+        (b"<testsuite>" + b"<testcase/>" * 500_001 + b"</testsuite>", "it has more than 500000 tests"),
+        (b"<testsuite>" + b"<a>" * 100_000, "it has more than 100000 elements within each other"),
+    ],
+)
+def test_xml_that_would_fill_the_memory_is_no_pass(many: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableReport, match=reason):
+        read_report(many)
+
+
+def test_tests_beyond_any_number_are_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootmatrix.judge.result_files.MAX_ALL_TESTS", 5)
+    report = b"1..4\nok\nok\nok\nok\n"
+    results, reasons = read(file("/a.tap", report), file("/b.tap", report), file("/c.tap", b"1..1\nnot ok\n"))
+    assert len(results) == 4
+    assert reasons == ["the reports have more than 5 tests: not all of them were read"]
 
 
 def test_the_cost_of_xml_is_that_of_its_length() -> None:

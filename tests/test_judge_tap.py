@@ -180,6 +180,11 @@ def test_subtests_without_end_are_bounded() -> None:
     assert len(parse(text, "x").results) == 2700
 
 
+def test_more_lines_than_can_be_judged_are_no_pass() -> None:
+    tap = parse("ok\n" * 500_001, "x")
+    assert (tap.faults, tap.results) == (["more than 500000 lines of TAP"], [])
+
+
 @pytest.mark.parametrize(
     ("word", "fault"),
     [

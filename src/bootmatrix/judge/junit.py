@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import XMLParser
 
-from bootmatrix.judge.tap import MAX_NAME
+from bootmatrix.judge.tap import MAX_NAME, MAX_TESTS
 from bootmatrix.model import SubResult, Verdict
 
 SUITES = ("testsuites", "testsuite")
@@ -44,6 +44,8 @@ FAILURES = ("failures", "errors", "failed")
 TOTAL = re.compile(r"\+?([0-9]{1,18}|[0-9]{1,3}(?:[,' \u00a0\u202f][0-9]{3}){1,5})(?:\.0*)?", re.ASCII)
 """Some writers have totals as `2.0` or `1,000`."""
 MAX_FAULTS = 20
+MAX_DEPTH = 100_000
+"""Elements within each other, which are held in memory."""
 PIECE_BYTES = 4096
 """First piece of the parser's input."""
 
@@ -107,6 +109,8 @@ class JUnitReport:
         name = local_name(tag)
         if not self._open and name not in SUITES:
             raise UnreadableReport(f"it begins with <{name[:MAX_NAME]}>")
+        if len(self._open) >= MAX_DEPTH:
+            raise UnreadableReport(f"it has more than {MAX_DEPTH} elements within each other")
         name = "testcase" if name == "test" and CHECK in tag else name
         self._open.append(self._begin(name, {local_name(key): value for key, value in attributes.items()}))
 
@@ -115,6 +119,8 @@ class JUnitReport:
         element = self._open.pop()
         if isinstance(element, JUnitCase):
             self._cases.pop()
+            if len(self.results) >= MAX_TESTS:
+                raise UnreadableReport(f"it has more than {MAX_TESTS} tests")
             name = element.name or f"test {len(self.results) + 1}"
             self.results.append(SubResult(name=name, verdict=element.verdict, detail=element.detail))
             if self._suites:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Self
 
 from bootmatrix.judge.foreign_reports import ForeignReport, count_failures, find_report, foreign_root
 from bootmatrix.judge.junit import UnreadableReport, read_report
-from bootmatrix.judge.tap import MAX_NAME, MAX_RESULTS, ParsedResults, parse
+from bootmatrix.judge.tap import MAX_NAME, MAX_RESULTS, MAX_TESTS, ParsedResults, parse
 from bootmatrix.model import Bootable, CollectedFile, GuestMessage, Outcome, Verdict
 from bootmatrix.model.verdict import Finding, piece
 
@@ -32,6 +32,8 @@ MAX_REPORT_BYTES = 64 << 20
 """Of a report that was fetched."""
 MAX_REPORTS = 1000
 """Of one tree."""
+MAX_ALL_TESTS = 4 * MAX_TESTS
+"""Of all reports of a cell: it takes a minute to judge them."""
 MAX_MEMBERS = 250_000
 """Of one tree, which are held in memory; an agent sends fewer, but the run may be from elsewhere."""
 TREE_ADVICE = "Folders, patterns and large files are fetched by the agent, which this machine lacks: name files."
@@ -126,7 +128,21 @@ def no_files(name: str) -> BinaryIO:
 
 
 def read_files(outcome: Outcome, bootable: Bootable, read: FileReader = no_files) -> Iterator[ParsedResults]:
-    """Parse each file, and yield findings for required ones without."""
+    """Parse each file, and yield findings for required ones without.
+
+    The reports are read up to a limit of tests, beyond which the cell fails.
+    """
+    count = 0
+    for parsed in _read_all(outcome, bootable, read):
+        yield parsed
+        count += parsed.judged
+        if count > MAX_ALL_TESTS:
+            reason = f"the reports have more than {MAX_ALL_TESTS} tests: not all of them were read"
+            yield ParsedResults((), (Finding(Verdict.FAIL, reason, (), "Have the tests write shorter reports."),))
+            return
+
+
+def _read_all(outcome: Outcome, bootable: Bootable, read: FileReader) -> Iterator[ParsedResults]:
     sent: FileCounts = Counter()
     missing: FileCounts = Counter()
     fetched: dict[tuple[str, str], list[CollectedFile]] = {}
@@ -277,7 +293,7 @@ def _parse_tap(file: SentFile) -> ParsedResults:
     if tap.planned is None:
         tap.faults.append(f"{file.path}: no plan: results may be missing")
     findings = (Finding(Verdict.FAIL, f"{file.container}: {fault}") for fault in tap.faults[:5])
-    return ParsedResults(tuple(tap.results[:MAX_RESULTS]), tuple(findings))
+    return ParsedResults(tuple(tap.results[:MAX_RESULTS]), tuple(findings), judged=len(tap.results))
 
 
 def _parse_junit(file: SentFile) -> ParsedResults:
@@ -293,4 +309,4 @@ def _parse_junit(file: SentFile) -> ParsedResults:
     if not results:
         findings.append(Finding(Verdict.FAIL, f"{name} has no tests"))
     notes = tuple(f"{name}: {note}" for note in report.notes)
-    return ParsedResults(tuple(results[:MAX_RESULTS]), tuple(findings), notes)
+    return ParsedResults(tuple(results[:MAX_RESULTS]), tuple(findings), notes, len(results))

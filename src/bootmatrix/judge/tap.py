@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bootmatrix.judge.tap_lines import TapLine, read_lines
+from bootmatrix.judge.tap_lines import TapLine, has_more_lines, read_lines
 from bootmatrix.model import GuestMessage, SubResult, Verdict
 from bootmatrix.model.verdict import Finding, piece
 
@@ -19,6 +19,8 @@ MAX_RESULTS = 1000
 
 ALL_TESTS = "all tests"
 """Name of the sub-result of a plan that skips all: `1..0 # SKIP no hardware`."""
+MAX_TESTS = 500_000
+"""Tests of one report, and lines of its TAP: some bytes each there, and half a kilobyte while it is judged."""
 MAX_DEPTH = 16
 """Nesting of subtests; deeper lines count to the last level."""
 
@@ -26,11 +28,15 @@ GZIP = zlib.MAX_WBITS | 16
 
 
 class ParsedResults(NamedTuple):
-    """Results and findings of one TAP stream or file; `notes` change no verdict."""
+    """Results and findings of one TAP stream or file; `notes` change no verdict.
+
+    `judged` is the number of tests that were judged, which are more than the recorded `results`.
+    """
 
     results: tuple[SubResult, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    judged: int = 0
 
 
 class UnreadableTap(ValueError):
@@ -140,9 +146,13 @@ def unpack(word: str) -> str:
 def parse(text: str, container: str) -> ParsedTap:
     """Parse TAP, or the kernel's KTAP.
 
-    Subtests need no plan, but must fulfil one that they have; a failed subtest is a fault of the container.
+    Subtests need no plan, but must fulfil one that they have; a failed subtest is a fault of the container, and so is
+    a text of too many lines, of which none is read.
     """
     tap = ParsedTap(container)
+    if has_more_lines(text, MAX_TESTS):
+        tap.faults.append(f"more than {MAX_TESTS} lines of TAP")
+        return tap
     for line in read_lines(text):
         if not line.is_remark or _opens(tap, line):
             _take(tap, line)

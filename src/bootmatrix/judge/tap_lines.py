@@ -88,6 +88,11 @@ def read_lines(text: str) -> Iterator[TapLine]:
             yield tap
 
 
+def has_more_lines(text: str, most: int) -> bool:
+    """Return whether a text has more lines than these."""
+    return any(number >= most for number, _ in enumerate(LINE_END.finditer(text)))
+
+
 def is_tap(text: str) -> bool:
     """Return whether a line, as shown, is TAP or a mark of a YAML block."""
     lines = [_raw(line.rstrip()) for line in LINE_END.split(INVISIBLE.sub("", text))]
