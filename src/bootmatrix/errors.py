@@ -25,7 +25,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootmatrix.redact import redacted
 
@@ -48,8 +48,7 @@ class InputError(BootmatrixError):
     """Bad input or usage."""
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """A fault in a file; `line` counts from 1."""
 
     path: str

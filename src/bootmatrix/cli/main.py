@@ -6,7 +6,6 @@ import errno
 import gc
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
@@ -156,6 +155,8 @@ def _fault(error: BaseException) -> int:
         message, advice = described(error)
         complain(f"bootmatrix: {message}" + (f"\n  {advice}" if advice else ""))
         return OUR_FAULT
+    import traceback
+
     trace = "".join(traceback.format_exception(error))
     complain(f"bootmatrix: internal error; please report it\n{trace}")
     return OUR_FAULT

@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 import stat
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +54,12 @@ def find_table(folder: Path) -> tuple[Path, dict[str, Any]]:
         path = parent / FILE
         if not path.is_file() or (parent != folder and _is_strangers(path)):
             continue
+        import tomllib  # takes 2 ms
+
         try:
             with path.open("rb") as file:
                 table = tomllib.load(file).get("tool", {}).get(TABLE)
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}: cannot be read: {error}") from error
         if table is not None:
             return path, _checked(path, table)

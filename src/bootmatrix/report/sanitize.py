@@ -36,7 +36,7 @@ def _replacements() -> dict[int, str]:
 
 
 TABLE = _replacements()
-_INVISIBLE = re.compile(f"[{''.join(map(chr, _BLANK_LETTERS))}]")
+_BLANKS = frozenset(map(chr, _BLANK_LETTERS))
 
 
 _ANYWHERE = r"#(?=#(?:\[|vso\[|teamcity\[))"
@@ -80,7 +80,7 @@ def _as_reference(match: re.Match[str]) -> str:
 def sanitize(text: str) -> str:
     """Sanitize text of one or more lines. Line numbers do not change."""
     # Fast path: nearly all lines are printable, and printable text needs no change.
-    if text.isprintable() and (text.isascii() or not _INVISIBLE.search(text)):
+    if text.isprintable() and (text.isascii() or _BLANKS.isdisjoint(text)):
         return text
     return _SEQUENCES.sub("", text.replace("\r\n", "\n")).translate(TABLE)
 

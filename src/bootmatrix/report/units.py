@@ -1,8 +1,13 @@
 """Human-readable numbers and natural sort order. Quick to import."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import date
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -34,6 +39,8 @@ def date_of(day: date) -> str:
 
 def moment(text: str) -> str:
     """Format a time: `24 Nov 2026, 01:40`, in UTC; an invalid one stays."""
+    from datetime import UTC, datetime
+
     try:
         when = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -13,13 +13,11 @@ import signal
 import socket
 import stat
 import struct
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bootmatrix import __version__
 from bootmatrix.errors import AgentError, HostError
@@ -38,8 +36,7 @@ HELD = "failed"
 """Key in the selection of a guest that has failed and is held; its value is the container."""
 
 
-@dataclass(frozen=True)
-class KeptGuest:
+class KeptGuest(NamedTuple):
     """A kept guest: its folder and description."""
 
     folder: Path
@@ -80,7 +77,7 @@ def guests_folder() -> Path:
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     is_ours = bool(runtime) and Path(runtime).is_dir() and Path(runtime).stat().st_uid == os.getuid()  # not after `su`
-    parent = Path(runtime) if is_ours else Path(tempfile.gettempdir())
+    parent = Path(runtime) if is_ours else Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
     folder = parent / (f"bootmatrix-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
