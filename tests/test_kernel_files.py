@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,9 +12,11 @@ import zstandard
 
 from archive_client import Opener, kernel_source
 from bootmatrix.assembly.kernel import package as kernel_module
+from bootmatrix.assembly.kernel.kernel_parts import KernelParts
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
     Module,
+    builtin_modules,
     dtb_artefact,
     every_module_tree,
     is_module,
@@ -21,10 +24,12 @@ from bootmatrix.assembly.kernel.package import (
     load_order,
     module_name,
     module_tree,
+    pack_module,
     unpack_kernel,
 )
 from bootmatrix.errors import BuildError, UntrustedError
 from bootmatrix.model import Kernel
+from bootmatrix.source.kernel_formats import Member
 from bootmatrix.store import Store
 from guests import make_machine
 from kitchen import RELEASE, Kitchen, add_deb, elf_module, files, module, old_kernel, spoil, stamps
@@ -86,6 +91,66 @@ def test_every_module_with_what_modprobe_reads(kitchen: Kitchen) -> None:
     assert {name: tree.pop(f"{below}/kernel/{name}.ko") for name in modules} == modules
     dep = b"kernel/a.ko: kernel/b.ko kernel/c-d.ko\nkernel/alone.ko:\nkernel/b.ko: kernel/c-d.ko\nkernel/c-d.ko:\n"
     assert tree == {f"{below}/modules.dep": dep}
+
+
+def test_modules_that_are_listed_in_each_others_lines(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a chain has all before it in its line of modules.dep."""
+    monkeypatch.setattr(kernel_module, "NAMES_LIMIT_BYTES", 10_000)
+    chain = {f"m{number}__ko": module(f"m{number - 1}") for number in range(50)}
+    found = unpack(kitchen, old_kernel(**chain))
+    with pytest.raises(BuildError, match="need more other modules than any kernel's"):
+        every_module_tree(found.kernel, found.files, found.store)
+
+
+def test_names_that_fill_the_memory(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text of one name again and again packs well; so do many names."""
+    names = ",".join(["same"] * 1000)
+    found = unpack(kitchen, old_kernel(a__ko=module(names)))
+    assert found.files.modules["a"].needs == ("same",)
+    with pytest.raises(BuildError, match=r"lib/a.ko has 419\d{4} bytes of \.modinfo"):
+        pack_module("lib/a.ko", module("x" * (4 << 20)), 0)
+    monkeypatch.setattr(kernel_module, "NAMES_LIMIT_BYTES", 10_000)
+    many = {f"m{number}__ko": module(",".join(f"n{number}_{other}" for other in range(30))) for number in range(9)}
+    with pytest.raises(BuildError, match="its modules name more other modules than any kernel's"):
+        unpack(kitchen, old_kernel(**many))
+    with pytest.raises(BuildError, match=r"modules\.builtin has 2097153 bytes"):
+        builtin_modules(bytes((2 << 20) + 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "size"),
+    [
+        ("lib/modules/6.1/modules.builtin", 1 << 30),
+        ("boot/config-6.1", 1 << 30),
+        ("include/config/kernel.release", 1 << 30),
+        ("boot/dtbs/a.dtb", 1 << 30),
+    ],
+)
+def test_small_files_of_a_kernel_that_are_large_are_not_read(path: str, size: int) -> None:
+    def read() -> bytes:
+        raise AssertionError
+
+    parts = KernelParts({}, ())
+    with pytest.raises(BuildError, match=f"{path} has {size} bytes, more than any kernel's"):
+        parts.take(Member(path, size, read), None)  # type: ignore[arg-type]
+
+
+def test_device_trees_that_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootmatrix.assembly.kernel.kernel_parts.TREES_LIMIT_BYTES", 100)
+    parts = KernelParts({}, ())
+    for name in "ab":
+        parts.take(Member(f"{name}.dtb", 40, bytes), None)  # type: ignore[arg-type]
+    with pytest.raises(BuildError, match=r"c\.dtb has 40 bytes"):
+        parts.take(Member("c.dtb", 40, bytes), None)  # type: ignore[arg-type]
+
+
+def test_files_that_may_be_kernels_are_not_unpacked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootmatrix.assembly.kernel.kernel_parts.UNWRAPPED_LIMIT_BYTES", 250_000)
+    packed, parts = gzip.compress(bytes(100_000)), KernelParts({}, ())
+    for number in range(2):
+        parts.take(Member(f"boot/vmlinuz-{number}", len(packed), lambda: packed), None)  # type: ignore[arg-type]
+    with pytest.raises(BuildError, match="the files that may be its kernel unpack to more than"):
+        parts.take(Member("boot/vmlinuz-2", len(packed), lambda: packed), None)  # type: ignore[arg-type]
 
 
 def test_a_kernel_in_several_packages(kitchen: Kitchen, small: SmallArchive, opened: Opener) -> None:

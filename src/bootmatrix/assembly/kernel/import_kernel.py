@@ -8,7 +8,7 @@ from pathlib import Path
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.kernel.decompress import boots
 from bootmatrix.assembly.kernel.kernel_parts import KernelParts
-from bootmatrix.assembly.kernel.package import CODEC, KernelFiles, Module, kernel_key
+from bootmatrix.assembly.kernel.package import CODEC, KernelFiles, Module, ModulePack, kernel_key
 from bootmatrix.assembly.kernel.probe import embedded_config, release_of
 from bootmatrix.assembly.user_files import copy_digested
 from bootmatrix.errors import BootmatrixError, BuildError, InputError, readable
@@ -38,11 +38,12 @@ def import_kernel(
     """
     files = tuple(files)
     collected = KernelParts(profile.kernel_magic, _bootable_forms(profile))
-    with _copied(parts, files, store) as copies, store.writer() as pack:
+    with _copied(parts, files, store) as copies, store.writer() as file:
+        pack = ModulePack(file)
         for member in _members(parts, copies, profile, store):
             with named(parts):
                 collected.take(member, pack)
-        packed = pack.commit()
+        packed = file.commit()
     with named(parts):
         form, path, image = collected.image()
         release = _release(collected, path, image)
@@ -56,7 +57,7 @@ def import_kernel(
         config=store.add_bytes(config) if config else None,
         dtbs={tree: (store.add_bytes(data), len(data)) for tree, data in collected.dtbs.items()},
         pack=packed,
-        modules={module: _placed(name, release) for module, name in collected.modules.items()},
+        modules={module: _placed(name, release) for module, name in pack.modules.items()},
         builtin=collected.builtin,
         ucode=_microcode(parts, files, store),
     )

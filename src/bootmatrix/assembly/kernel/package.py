@@ -5,8 +5,9 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -21,7 +22,7 @@ from bootmatrix.model.base import Model, Sha256
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
 from bootmatrix.source.elf import section_of
-from bootmatrix.store import Codec, Store
+from bootmatrix.store import Codec, Store, Writer
 
 FORMAT = "4"
 """Changes whenever what is unpacked, or its form, does."""
@@ -29,6 +30,12 @@ _CONVERSION = "2"
 """Version of the conversion into a machine's form."""
 MODULE_LIMIT_BYTES = 64 << 20
 FILE_LIMIT_BYTES = 256 << 20
+MODINFO_LIMIT_BYTES = 4 << 20
+LIST_LIMIT_BYTES = 2 << 20
+"""Limit of modules.builtin, which has 0.1 MB."""
+NAMES_LIMIT_BYTES, NAME_BYTES = 64 << 20, 60
+"""Limit of all names that a kernel's modules refer to, which are held in memory, and what each takes beside its text.
+Likewise of modules.dep, which names all that each needs."""
 XZ_MEMORY_BYTES = 128 << 20
 """xz -9 needs 65 MiB; headers that request gibibytes are refused."""
 KERNEL_FOLDERS = ("boot/", "lib/modules/", "usr/lib/modules/", "usr/lib/linux-image-")
@@ -73,6 +80,20 @@ class KernelFiles(Model):
     modules: dict[str, Module]
     builtin: tuple[str, ...] = ()
     ucode: tuple[Sha256, int] | None = None
+
+    @cached_property
+    def built_in(self) -> frozenset[str]:
+        """Names of the modules in the kernel itself."""
+        return frozenset(self.builtin)
+
+    @cached_property
+    def by_alias(self) -> dict[str, str]:
+        """Modules by alias: of several, the first one for every CPU."""
+        found: dict[str, str] = {}
+        for module in sorted(self.modules, key=lambda name: (not name.endswith(GENERIC), name)):
+            for alias in self.modules[module].aliases:
+                found.setdefault(alias, module)
+        return found
 
 
 def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles:
@@ -123,15 +144,13 @@ CODEC = Codec(_parsed, lambda files: files.model_dump_json().encode())
 def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
     image = config = None
     dtbs: dict[str, tuple[str, int]] = {}
-    modules: dict[str, Module] = {}
     builtin: tuple[str, ...] = ()
-    with store.writer() as pack:
+    with store.writer() as file:
+        pack = ModulePack(file)
         for path, data in _members(packages):
             name = path.rpartition("/")[2]
             if is_module(name):
-                module, frame = pack_module(path, data, pack.tell())
-                pack.write(frame)
-                modules[module_name(name)] = module
+                pack.add(path, data)
             elif name.removesuffix(f"-{kernel.release}") in KERNEL_NAMES:
                 image = (store.add_bytes(data), len(data))
             elif name == f"config-{kernel.release}" or path.endswith(f"{kernel.release}/config"):
@@ -139,13 +158,19 @@ def _unpack(kernel: Kernel, packages: list[Path], store: Store) -> KernelFiles:
             elif name.endswith(".dtb"):
                 dtbs[name] = (store.add_bytes(data), len(data))
             elif name == "modules.builtin":
-                builtin = tuple(sorted(module_name(line) for line in data.decode(errors="replace").split()))
-        packed = pack.commit()
+                builtin = builtin_modules(data)
+        packed = file.commit()
     if image is None or config is None:
         lacking = "kernel" if image is None else "configuration"
         raise BuildError(f"the packages of {kernel.release} hold no {lacking}: {', '.join(map(str, kernel.packages))}")
     return KernelFiles(
-        image=image[0], image_bytes=image[1], config=config, dtbs=dtbs, pack=packed, modules=modules, builtin=builtin
+        image=image[0],
+        image_bytes=image[1],
+        config=config,
+        dtbs=dtbs,
+        pack=packed,
+        modules=pack.modules,
+        builtin=builtin,
     )
 
 
@@ -177,6 +202,34 @@ def module_name(path: str) -> str:
     return PurePosixPath(path).name.split(".")[0].replace("-", "_")
 
 
+def builtin_modules(data: bytes) -> tuple[str, ...]:
+    """Return the names in modules.builtin. Raises BuildError if it is too large."""
+    if len(data) > LIST_LIMIT_BYTES:
+        raise BuildError(f"its modules.builtin has {len(data)} bytes, more than any kernel's")
+    return tuple(sorted({module_name(line) for line in data.decode(errors="replace").split()}))
+
+
+@dataclass
+class ModulePack:
+    """A kernel's modules by name; a file has their contents one after the other."""
+
+    file: Writer
+    modules: dict[str, Module] = field(default_factory=dict)
+    _names_bytes: int = 0
+
+    def add(self, path: str, data: bytes) -> None:
+        """Add a module.
+
+        Raises BuildError if it is damaged or too large, or modules refer to more names than any kernel's.
+        """
+        module, frame = pack_module(path, data, self.file.tell())
+        self._names_bytes += sum(NAME_BYTES + len(name) for name in chain(module.needs, module.wants, module.aliases))
+        if self._names_bytes > NAMES_LIMIT_BYTES:
+            raise BuildError("its modules name more other modules than any kernel's")
+        self.file.write(frame)
+        self.modules[module_name(path)] = module
+
+
 def pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
     """Return a module for this offset of the blob, and its frame.
 
@@ -185,7 +238,10 @@ def pack_module(path: str, data: bytes, offset: int) -> tuple[Module, bytes]:
     plain = _uncompressed(path, data)
     frame = zstandard.ZstdCompressor(level=1).compress(plain)
     where = "usr/" + re.sub(r"\.(gz|xz|zst)$", "", path.removeprefix("usr/"))
-    return Module(path=where, offset=offset, size=len(frame), **_relations(plain)), frame
+    information = section_of(plain, ".modinfo")
+    if len(information) > MODINFO_LIMIT_BYTES:
+        raise BuildError(f"the module {path} has {len(information)} bytes of .modinfo, more than any")
+    return Module(path=where, offset=offset, size=len(frame), **_relations(information)), frame
 
 
 def _uncompressed(path: str, data: bytes) -> bytes:
@@ -213,16 +269,16 @@ def _plain(path: str, data: bytes) -> tuple[bytes, bool]:
     return data, True
 
 
-def _relations(module: bytes) -> dict[str, tuple[str, ...]]:
+def _relations(information: bytes) -> dict[str, tuple[str, ...]]:
     """Read needs, wishes and aliases in .modinfo: NUL-terminated strings.
 
     Aliases of devices, which are patterns, are left out.
     """
-    entries = re.findall(rb"(?:^|(?<=\0))(depends|softdep|alias)=([^\0]*)(?=\0)", section_of(module, ".modinfo"))
+    entries = re.findall(rb"(?:^|(?<=\0))(depends|softdep|alias)=([^\0]*)(?=\0)", information)
     lines = [(key.decode(), value.decode(errors="replace").replace("-", "_")) for key, value in entries]
     return {
-        "needs": tuple(name for key, text in lines if key == "depends" for name in text.split(",") if name),
-        "wants": tuple(name for key, text in lines if key == "softdep" for name in _before(text.split())),
+        "needs": tuple({name: 0 for key, text in lines if key == "depends" for name in text.split(",") if name}),
+        "wants": tuple({name: 0 for key, text in lines if key == "softdep" for name in _before(text.split())}),
         "aliases": tuple(sorted({text for key, text in lines if key == "alias" and PLAIN.fullmatch(text)})),
     }
 
@@ -239,20 +295,18 @@ def _before(words: Iterable[str]) -> Iterator[str]:
 
 def providers(files: KernelFiles, name: str) -> list[str]:
     """Return the module of a name or alias, in a list: one for every CPU."""
-    if name in files.modules:
-        return [name]
-    found = sorted(module for module, entry in files.modules.items() if name in entry.aliases)
-    return [module for module in found if module.endswith(GENERIC)][:1] or found[:1]
+    found = name if name in files.modules else files.by_alias.get(name)
+    return [found] if found else []
 
 
 def load_order(files: KernelFiles, wanted: tuple[str, ...]) -> tuple[list[Module], list[str]]:
     """Sort modules in load order; return names that the kernel lacks too."""
     order: list[Module] = []
     missing: list[str] = []
-    begun = set(files.builtin)
+    begun: set[str] = set()
 
     def begin(name: str) -> tuple[Module, Iterator[str]] | None:
-        if name in begun:
+        if name in begun or name in files.built_in:
             return None
         begun.add(name)
         module = files.modules.get(name)
@@ -286,14 +340,20 @@ def _modules_in(files: KernelFiles, modules: Iterable[Module], store: Store) -> 
 
 
 def every_module_tree(kernel: Kernel, files: KernelFiles, store: Store) -> Tree:
-    """Build the tree of all modules, with modprobe's dependencies (depmod(8))."""
+    """Build the tree of all modules, with modprobe's dependencies (depmod(8)).
+
+    Raises BuildError if chains of dependencies are longer than any kernel's.
+    """
     modules = [files.modules[name] for name in sorted(files.modules)]
     tree = _modules_in(files, modules, store)
     folder = f"usr/lib/modules/{kernel.release}"
-    lines = []
+    lines, size = list[str](), 0
     for name in sorted(files.modules):
         *needs, module = (module.path.removeprefix(f"{folder}/") for module in load_order(files, (name,))[0])
         lines.append(f"{module}: {' '.join(reversed(needs))}".rstrip() + "\n")
+        size += len(lines[-1])
+        if size > NAMES_LIMIT_BYTES:
+            raise BuildError(f"the modules of the kernel {kernel.name} need more other modules than any kernel's")
     tree.put(f"{folder}/modules.dep", text_file("".join(lines)))
     return tree
 
