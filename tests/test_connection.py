@@ -298,6 +298,38 @@ def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+    ],
+)
+@pytest.mark.parametrize("by_proxy", [False, True])
+def test_what_is_no_body_may_have_no_end(
+    begin: bytes, more: bytes, by_proxy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(Handler):
+        def do_GET(self) -> None:
+            self.wfile.write(begin)
+            with suppress(OSError):
+                for _ in range(600):
+                    self.wfile.write(more)
+                    time.sleep(0.05)
+            self.close_connection = True
+
+    monkeypatch.setenv("BOOTMATRIX_DOWNLOAD_MAX_TIME", "1")
+    with serving(Endless) as here:
+        guard = Guard(httpx.URL(f"http://{here}/"))
+        with (
+            new_client(GuardedTransport(guard, f"http://{here}" if by_proxy else "")) as http,
+            pytest.raises(httpx.ReadTimeout, match="the server is too slow: it took more than 1 s"),
+        ):
+            http.get(f"http://{here}/")
+
+
+@pytest.mark.parametrize(
     ("status", "headers"), [(302, {"Location": "/second"}), (401, {"WWW-Authenticate": 'Basic realm="x"'})]
 )
 @pytest.mark.parametrize("body", [gzip.compress(bytes(64 << 20)), b"no gzip at all", bytes(1 << 20)])

@@ -40,7 +40,7 @@ def packages_of(tree: Path) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> str:
-    """Read a file of the tree, which may be anybody's: a link there may lead to one that never ends."""
+    """Read a file of the tree, which may be anybody's, and lead anywhere."""
     try:
         return read_bytes(path, MAX_BYTES).decode("utf-8", "replace")
     except InputError as error:

@@ -23,6 +23,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import HostError, NetworkError, UntrustedError
 from bootmatrix.redact import RedactedUrl, redacted
 from bootmatrix.source.addresses import Address, Scope, is_loopback, literal_address, scope_of
+from bootmatrix.source.limited_stream import LimitedBackend
 from bootmatrix.source.pace import Pace, TooSlow, pace_limits
 from bootmatrix.source.replies import TransientError
 from bootmatrix.source.settings import Settings
@@ -144,7 +145,7 @@ def _addresses(host: str, port: int) -> list[Address]:
     )
 
 
-class _GuardedBackend(httpcore.SyncBackend):
+class _GuardedBackend(LimitedBackend):
     """Resolve a host once, and connect to the very addresses that were checked."""
 
     def __init__(self, guard: Guard) -> None:
@@ -261,12 +262,14 @@ def _without_body(reply: httpx.Response) -> httpx.Response:
 def _proxy_transport(address: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
     """Return a proxy's transport. Raises HostError on its address."""
     try:
-        return httpx.HTTPTransport(verify=context, proxy=address)
+        transport = httpx.HTTPTransport(verify=context, proxy=address)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise HostError(
             f"invalid proxy {RedactedUrl(address)}: not the address of an HTTP proxy",
             "Correct it in the environment (http_proxy, https_proxy) or in apt's configuration.",
         ) from error
+    transport._pool._network_backend = LimitedBackend()
+    return transport
 
 
 def new_client(transport: GuardedTransport, **options: Any) -> httpx.Client:
