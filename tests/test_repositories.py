@@ -187,6 +187,38 @@ def test_an_index_of_another_key(
     assert kind != "apt" or "of other.gpg: " in caught.value.message
 
 
+@pytest.mark.parametrize("kind", ["pacman", "apk"])
+def test_an_index_that_is_another_one_when_it_is_read_again(
+    kind: str, make: Maker, web: Server, opened: Opener, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that serves a signed index first, and then one that nobody signed, to who asks for newer ones."""
+    repository = make(kind)
+    entry, signed = source(repository, web), repository.index.read_bytes()
+    signatures = {file: file.read_bytes() for file in repository.root.glob("*.sig")}
+    fill(repository, "6.66.6-1")
+    repository.publish()
+    forged = repository.index.read_bytes()
+    if kind == "apk":
+        packed = zlib.decompressobj(31)
+        packed.decompress(forged)
+        forged = gzip.compress(pax({"nothing": b""}, end=False)) + packed.unused_data
+    repository.index.write_bytes(signed)
+    for file, data in signatures.items():
+        file.write_bytes(data)
+    begin = web.begin
+
+    def replacing(path: str, start: int) -> Fault:
+        if path == repository.index_path and web.count(path):
+            repository.index.write_bytes(forged)
+        return begin(path, start)
+
+    monkeypatch.setattr(web, "begin", replacing)
+    assert found(entry, opened, store, refresh=True)[0].release == NEW
+    repository.index.write_bytes(forged)
+    with pytest.raises(UntrustedError, match="not signed by a key"):
+        found(entry, opened, store, refresh=True)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_changed_byte(kind: str, make: Maker, web: Server, opened: Opener, store: Store, tmp_path: Path) -> None:
     repository = make(kind)

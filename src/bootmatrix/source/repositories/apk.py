@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from bootmatrix.source.repositories.versions import version_key
 from bootmatrix.source.safe_archive import FAULTS, open_packed_tar
 
 PACKAGE_KIND = "apk"
-_FORMAT = 2
+_FORMAT = 3
 _SIGNATURE = re.compile(r"\.SIGN\.(RSA|RSA256|RSA512)\.([A-Za-z0-9@._-]+\.rsa\.pub)")
 CONTROL_LIMIT_BYTES = 16 << 20
 INDEX_LIMIT_BYTES = 256 << 20
@@ -42,12 +42,12 @@ _CHECKSUMS = {"Q1": "sha1", "Q2": "sha256"}
 def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) -> tuple[RepositoryPackage, ...]:
     """List the packages whose whole name matches."""
     url = _index_url(repository)
-    digest = access.indexes.read((url,), lambda files: _verified(files, access.keys, url))
+    data = access.indexes.read((url,), lambda files: _verified(files[0], access.keys, url))
+    digest = hashlib.sha256(data).hexdigest()
     key = json.dumps([_FORMAT, "apk", repository, digest, access.architecture, names.pattern])
 
     def make() -> tuple[RepositoryPackage, ...]:
-        text = access.indexes.read((url,), lambda files: _index_text(files[0], url))
-        return tuple(_packages(text, repository.rstrip("/"), names, access.architecture))
+        return tuple(_packages(_index_text(data, url), repository.rstrip("/"), names, access.architecture))
 
     return access.store.cached("repository-packages", key, make, package_codec())
 
@@ -85,9 +85,9 @@ def _index_url(repository: str) -> str:
     return f"{repository.rstrip('/')}/APKINDEX.tar.gz"
 
 
-def _verified(files: Sequence[bytes], keys: Keys, url: str) -> str:
-    """Return the digest of an index that a key signed."""
-    parts = _parts_of(files[0], url)
+def _verified(data: bytes, keys: Keys, url: str) -> bytes:
+    """Return an index, if a key signed it."""
+    parts = _parts_of(data, url)
     try:
         signatures = _signatures(parts[0])
     except FAULTS as error:
@@ -103,7 +103,7 @@ def _verified(files: Sequence[bytes], keys: Keys, url: str) -> str:
 
     if not any(is_signed(b"".join(parts[1:]), *signature) for signature in known):
         raise UntrustedError(f"{url}: the signature does not fit: it was changed")
-    return hashlib.sha256(files[0]).hexdigest()
+    return data
 
 
 def _check_version(data: bytes, url: str) -> None:

@@ -19,7 +19,7 @@ PAUSES_S = (1.0, 3.0)
 
 T = TypeVar("T")
 Check = Callable[[Sequence[bytes]], T]
-"""Verifies the files of an index, and returns what is used of them."""
+"""Verifies the files of an index, and returns what is used of them: read again, they may be others."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ from bootmatrix.source.repositories.versions import version_key
 from bootmatrix.source.safe_archive import FAULTS, open_packed_tar
 
 PACKAGE_KIND = "tar"
-_FORMAT = 1
+_FORMAT = 2
 _FIELD = re.compile(r"^%([A-Z0-9]+)%\n([^\n]*)$", re.MULTILINE)
 DESC_LIMIT_BYTES = 1 << 20
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+:~-]{0,254}")
@@ -32,16 +32,17 @@ def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) 
     """List the packages whose whole name matches."""
     urls = _index_urls(repository, access)
 
-    def check(files: Sequence[bytes]) -> str:
+    def check(files: Sequence[bytes]) -> bytes:
         if len(files) > 1:
             check_detached(files[0], files[1], access.keys.keyring, urls[0], access.keys.revoked)
-        return hashlib.sha256(files[0]).hexdigest()
+        return files[0]
 
-    digest = access.indexes.read(urls, check)
+    data = access.indexes.read(urls, check)
+    digest = hashlib.sha256(data).hexdigest()
     key = json.dumps([_FORMAT, "pacman", repository, digest, names.pattern])
 
     def make() -> tuple[RepositoryPackage, ...]:
-        return access.indexes.read(urls, lambda files: tuple(_packages(files[0], repository, names)))
+        return tuple(_packages(data, repository, names))
 
     return access.store.cached("repository-packages", key, make, package_codec())
 
