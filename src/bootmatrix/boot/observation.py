@@ -29,7 +29,7 @@ from bootmatrix.qemu.host import private_mib
 from bootmatrix.qemu.monitor import Monitor, Unanswered
 from bootmatrix.qemu.process import exit_words, has_errors, kill, read_stderr
 from bootmatrix.qemu.suspension import STEP_S, SuspensionMeter, gap_of, suspension_of, within
-from bootmatrix.qemu.transport import PACE_S, Wires, read_ready, read_wire
+from bootmatrix.qemu.transport import PACE_S, Wires, read_ready, read_wire, wait_until_read
 
 QUIET_LIMIT_S = 1.0
 """Limit for the last output of a guest that has left."""
@@ -103,6 +103,7 @@ class Observation:
         wire = SocketWire(self._wires.agent) if self._wires.agent else self.link
         assert wire
         self.agent = AgentClient(wire, nonce, self.clock.hold)
+        self.agent.read_console = partial(wait_until_read, self._wires.console.printed)
         return self.agent
 
     def hold(self, nonce: str, serve: Hold) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -165,15 +165,21 @@ def _stream_of(payload: bytes) -> StreamNumber:
     return StreamNumber(payload[0]) if payload and payload[0] in (1, 2) else StreamNumber.IN
 
 
+async def _nothing_to_read() -> None:
+    """Wait for nothing: the console is not ours."""
+
+
 class AgentClient:
     """The host's end; `run` runs as long as it is used, `on_ready` greets.
 
-    `nonce` is the secret of the boot, by which the agent's greeting is known.
+    `nonce` is the secret of the boot, by which the agent's greeting is known. `read_console` waits until what the guest
+    has printed on its console so far is known.
     """
 
     def __init__(self, wire: Wire, nonce: str, on_ready: Callable[[], None] = lambda: None) -> None:
         self.facts = ""
         self.greetings = 0
+        self.read_console: Callable[[], Awaitable[None]] = _nothing_to_read
         self._wire, self._on_ready = wire, on_ready
         self._reader = FrameReader(greeting_token(nonce))
         self._channels: dict[int, AgentChannel] = {}

@@ -1,7 +1,10 @@
 """Transport between bootmatrix and QEMU: sockets, and pipes for the console."""
 
+import fcntl
 import os
 import socket
+import termios
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ import anyio
 CHUNK_BYTES = 64 << 10
 PACE_S = 0.01
 """Pause between reads of a console, which comes byte by byte; one wake-up for each byte takes 4 % of a boot."""
+READ_TRIES = 50
 FLOOD_BYTES = 4 << 10
 """After this much data in one read, the next read follows at once."""
 
@@ -102,6 +106,20 @@ async def read_wire(
             return
         if pace_s and len(data or b"") < FLOOD_BYTES:
             await anyio.sleep(pace_s)
+
+
+async def wait_until_read(wire: FileIO) -> None:
+    """Wait until its reader has taken what a pipe holds; not for one that never pauses."""
+    for _ in range(READ_TRIES):
+        if wire.closed or not _waiting_bytes(wire):
+            return
+        await anyio.sleep(PACE_S)
+
+
+def _waiting_bytes(wire: FileIO) -> int:
+    count = array("i", [0])
+    fcntl.ioctl(wire, termios.FIONREAD, count)
+    return count[0]
 
 
 def read_ready(wire: socket.socket | FileIO, chunk_bytes: int = CHUNK_BYTES) -> bytes | None:

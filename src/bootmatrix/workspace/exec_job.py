@@ -130,6 +130,7 @@ async def run_job(  # noqa: PLR0913, PLR0917
     start = guest.console_bytes
     async with guest.explained():
         attached = await attach(guest.client, request, streams, controls)
+    await guest.read_console()
     end = attached.end
     messages += _kernel_faults(guest, start)
     status = OUR_STATUS if end.kind is ExitKind.FAULT and end.text != RUN else end.status

@@ -85,6 +85,10 @@ class Guest:
             return self._session.console.stat().st_size
         return 0
 
+    async def read_console(self) -> None:
+        """Wait until what it has printed on its console is in `console`."""
+        await self.client.read_console()
+
     def kernel_faults_since(self, start: int) -> tuple[KernelFault, ...]:
         """Return the faults of its kernel behind so many bytes of console output."""
         output = b""
