@@ -109,7 +109,7 @@ async def read_wire(
 
 
 async def wait_until_read(wire: FileIO) -> None:
-    """Wait until its reader has taken what a pipe holds; not for one that never pauses."""
+    """Wait until a reader has taken what a pipe holds, at most for a while."""
     for _ in range(READ_TRIES):
         if wire.closed or not _waiting_bytes(wire):
             return
