@@ -90,3 +90,9 @@ def test_a_failed_test_of_the_kernel_tells_why() -> None:
 """
     (fault,) = find_kernel_faults(console)
     assert fault.text == "not ok 2 planted_bad: EXPECTATION FAILED at lib/planted-test.c:4"
+
+
+def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "vmlinux").open("wb") as file:
+        file.truncate(1 << 40)
+    assert find_symbols([tmp_path], "6.18.0", BANNER) is None

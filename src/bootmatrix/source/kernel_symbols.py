@@ -15,6 +15,8 @@ MAP, VMLINUX = "System.map", "vmlinux"
 DEBUG = Path("/usr/lib/debug")
 """Folder of the vmlinux of each release, from packages with debugging information (-dbg, -debuginfo)."""
 MAX_MAP_BYTES = 64 << 20
+MAX_VMLINUX_BYTES = 2 << 30
+"""Of a file with debugging information, several hundred MiB otherwise; a larger one is not read."""
 ABOVE = 4
 """Folders above a kernel's file in which its tree may begin: arch/*/boot/compressed."""
 
@@ -50,7 +52,7 @@ def symbol_files(sources: Iterable[Path], release: str) -> Iterator[tuple[Path, 
 
 
 def _contains(path: Path, banner: bytes) -> bool:
-    if not banner or not path.is_file() or not path.stat().st_size:
+    if not banner or not path.is_file() or not 0 < path.stat().st_size <= MAX_VMLINUX_BYTES:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.find(banner) >= 0
