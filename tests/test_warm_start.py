@@ -18,7 +18,14 @@ from bootmatrix.store import Store, default_cache
 from bootmatrix.workspace import warm_start
 
 TOOL = Path(sys.executable).with_name("bootmatrix")
-FIELDS: dict[str, Any] = {"snapshot": "nothing", "files": []}
+
+
+def snapshot_key(program: Path) -> str:
+    status = program.stat()
+    return json.dumps({"qemu": [str(program), "7.2.22", status.st_size, status.st_mtime_ns]})
+
+
+FIELDS: dict[str, Any] = {"snapshot": snapshot_key(Path("/bin/sh")), "files": []}
 
 
 def keep(store: Store, key: str, good_for_s: float, **fields: object) -> None:
@@ -40,6 +47,17 @@ def test_inputs_are_found_until_an_index_is_to_be_asked_for_again(tmp_path: Path
     assert found and found.are_files_sound()
     assert found.snapshot() is None
     assert [warm_start.find(tmp_path, key) for key in ("over", "never", "unknown")] == [None, None, None]
+
+
+def test_another_qemu_needs_a_plan(tmp_path: Path) -> None:
+    program = tmp_path / "qemu"
+    program.write_bytes(b"7.2")
+    keep(Store(tmp_path / "cache"), "key", 60, snapshot=snapshot_key(program))
+    assert warm_start.find(tmp_path / "cache", "key")
+    program.write_bytes(b"10.0")
+    assert warm_start.find(tmp_path / "cache", "key") is None
+    program.unlink()
+    assert warm_start.find(tmp_path / "cache", "key") is None
 
 
 def test_records_of_other_days_are_removed(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def find(cache: Path, key: str) -> WarmStart | None:
     except BootmatrixError:  # told by what follows
         return None
     fields = json.loads(record) if record else {}
-    if not time.time() < fields.get("good_until_s", 0) < time.time() + LONGEST_S:
+    if not time.time() < fields.get("good_until_s", 0) < time.time() + LONGEST_S or not _is_same_qemu(fields):
         return None
     workers = ThreadPoolExecutor(3)
     workers.submit(places)
@@ -105,6 +105,16 @@ def find(cache: Path, key: str) -> WarmStart | None:
     files = workers.submit(_are_sound, store, fields["files"])
     workers.shutdown(wait=False)
     return WarmStart(store, fields, snapshot, files)
+
+
+def _is_same_qemu(fields: Mapping[str, Any]) -> bool:
+    """Return whether QEMU's file is that of the snapshot's key."""
+    program, _, *stamp = json.loads(fields["snapshot"])["qemu"]
+    try:
+        status = os.stat(program)  # noqa: PTH116
+    except OSError:
+        return False
+    return [status.st_size, status.st_mtime_ns] == stamp
 
 
 def _are_sound(store: Store, digests: Sequence[str]) -> bool:
