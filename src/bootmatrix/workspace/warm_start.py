@@ -114,7 +114,7 @@ def _is_same_qemu(fields: Mapping[str, Any]) -> bool:
         status = os.stat(program)  # noqa: PTH116
     except OSError:
         return False
-    return [status.st_size, status.st_mtime_ns] == stamp
+    return bool(stamp == [status.st_size, status.st_mtime_ns])
 
 
 def _are_sound(store: Store, digests: Sequence[str]) -> bool:
