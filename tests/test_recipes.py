@@ -116,6 +116,12 @@ def test_a_file_that_says_nothing(kitchen: Kitchen) -> None:
         replace(kitchen, builder=replace(kitchen.builder, load_recipe=of_recipe(recipe))).make()
 
 
+def test_a_concat_of_too_much(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootmatrix.assembly.image.recipe.CONCAT_LIMIT_BYTES", 5)
+    with pytest.raises(BuildError, match="all joins 6 bytes, more than"):
+        kitchen.make(files=[{"path": "one", "contents": "123456"}, {"path": "all", "concat": ["one"]}])
+
+
 def test_a_concat_that_names_nothing(kitchen: Kitchen) -> None:
     with pytest.raises(BuildError, match=r"joins etc/\*\.crt, which no file of the image matches"):
         kitchen.make(files=[{"path": "all", "concat": ["etc/*.crt"]}])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootmatrix.assembly import tree as tree_module
+from bootmatrix.assembly.slices import Slice, SparseSlice
 from bootmatrix.assembly.tree import Node, Tree, directory, symlink, text_file, write_tar
 from bootmatrix.assembly.tree_limits import clean
 from bootmatrix.errors import BuildError
@@ -188,6 +189,28 @@ def test_hard_links_are_one_node() -> None:
 def test_hard_links_to_nothing(target: str) -> None:
     with pytest.raises(BuildError, match=r"does not exist|loop"):
         tree_of(folder("folder"), link("loop", "loop"), hard_link("b", target))
+
+
+def test_large_files_are_compared_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of a few MB may have files of several GiB."""
+
+    def whole(_: Slice) -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr(Slice, "read", whole)
+    monkeypatch.setattr(tree_module, "PIECE_BYTES", 1000)
+    data = bytes(range(256)) * 20
+    (tmp_path / "a").write_bytes(b"xx" + data)
+    (tmp_path / "b").write_bytes(data[:-1] + b"!")
+    whole_file, part = Node("file", data=Slice(tmp_path / "a", 2, len(data))), data[100:1200]
+    sparse = Node("file", data=SparseSlice(tmp_path / "a", 102, 3000, ((500, 1100),)))
+    assert whole_file.has_data_of(Node("file", data=data))
+    assert Node("file", data=data).has_data_of(whole_file)
+    assert whole_file.has_data_of(Node("file", data=Slice(tmp_path / "a", 2, len(data))))
+    assert not whole_file.has_data_of(Node("file", data=Slice(tmp_path / "b", 0, len(data))))
+    assert not whole_file.has_data_of(Node("file", data=data[:-1]))
+    assert sparse.has_data_of(Node("file", data=bytes(500) + part + bytes(1400)))
+    assert not sparse.has_data_of(Node("file", data=bytes(500) + part + bytes(1399) + b"x"))
 
 
 def test_a_grafted_tree_stands_below_its_folder() -> None:

@@ -77,4 +77,4 @@ def _same(node: Node, other: Node) -> bool:
     same = (node.kind, node.mode, node.uid, node.gid, node.target, node.device) == (
         (other.kind, other.mode, other.uid, other.gid, other.target, other.device)
     )
-    return same and (node.data == other.data or node.read() == other.read())
+    return same and node.has_data_of(other)

@@ -15,7 +15,7 @@ from fnmatch import translate
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from bootmatrix.assembly.slices import Slice, SparseSlice, Spool
+from bootmatrix.assembly.slices import PIECE_BYTES, Slice, SparseSlice, Spool
 from bootmatrix.assembly.tree_limits import (
     MAX_HOLES_BYTES,
     MAX_LINKS,
@@ -73,6 +73,14 @@ class Node:
     def pieces(self) -> Iterator[bytes]:
         """Yield the data in pieces."""
         return self.data.pieces() if isinstance(self.data, Slice) else iter((self.data,))
+
+    def has_data_of(self, other: Node) -> bool:
+        """Return whether the data is equal, without holding it in memory."""
+        if self.data == other.data or self.size != other.size:
+            return self.data == other.data
+        with self.open() as own, other.open() as others:
+            sizes = (min(PIECE_BYTES, self.size - at) for at in range(0, self.size, PIECE_BYTES))
+            return all(own.read(size) == others.read(size) for size in sizes)
 
 
 def directory(mode: int = 0o755) -> Node:

@@ -15,6 +15,8 @@ from bootmatrix.source.deb import open_data, read_control_files
 
 FOLDER = "var/lib/dpkg"
 STATUS = f"{FOLDER}/status"
+LIST_LIMIT_BYTES = 256 << 20
+"""Limit of a file of the database; a status of 4,000 packages has 6 MB."""
 SCRIPTS = {"preinst", "postinst", "prerm", "postrm", "config"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _FILE = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -62,7 +64,10 @@ def has_database(tree: Tree) -> bool:
 
 
 def register(tree: Tree, packages: Sequence[UnpackedPackage]) -> None:
-    """Add packages to the database of a root, which is made if missing."""
+    """Add packages to the database of a root, which is made if missing.
+
+    Raises BuildError if a file of it is too large.
+    """
     for name in ("info", "alternatives", "updates", "triggers", "parts"):
         tree.put(f"{FOLDER}/{name}", directory())
     for name in ("diversions", "statoverride", "triggers/File"):
@@ -105,6 +110,8 @@ def _put_triggers(tree: Tree, package: UnpackedPackage) -> None:
 
 def _append(tree: Tree, path: str, text: str) -> None:
     node = tree.get(path)
+    if node is not None and node.size > LIST_LIMIT_BYTES:
+        raise BuildError(f"the image's /{path} has {node.size} bytes, more than any of dpkg's")
     before = node.read() if node is not None and node.kind == "file" else b""
     tree.put(path, Node("file", 0o644, data=before + text.encode()))
 
@@ -125,5 +132,12 @@ def _conffiles(tree: Tree, package: UnpackedPackage) -> Iterable[str]:
         node = tree.get(path) if path.startswith("/") else None
         if node is not None and node.kind == "file":
             if node not in digests:
-                digests[node] = hashlib.md5(node.read(), usedforsecurity=False).hexdigest()
+                digests[node] = _md5(node)
             yield f" {path} {digests[node]}"
+
+
+def _md5(node: Node) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in node.pieces():
+        digest.update(piece)
+    return digest.hexdigest()

@@ -34,6 +34,10 @@ NOT_FOR_GUESTS = (
 """Files for people and for other inits; a recipe's `keep` keeps them."""
 
 
+CONCAT_LIMIT_BYTES = 256 << 20
+"""Limit of the files that a recipe joins, which are held in memory."""
+
+
 @dataclass(frozen=True)
 class SourceEntry:
     """A file, folder or link of a `source`, as digested, at `below` in it."""
@@ -118,6 +122,8 @@ def _concatenated(copy: CopyFile, recipe_path: Path, tree: Tree) -> bytes:
         raise BuildError(
             f"{recipe_path}: {copy.path} joins {', '.join(copy.concat)}, which no file of the image matches"
         )
+    if (size := sum(node.size for node in files)) > CONCAT_LIMIT_BYTES:
+        raise BuildError(f"{recipe_path}: {copy.path} joins {size} bytes, more than {CONCAT_LIMIT_BYTES >> 20} MiB")
     return b"".join(node.read() for node in files)
 
 

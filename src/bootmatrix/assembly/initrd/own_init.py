@@ -190,9 +190,7 @@ def is_same(node: Node | None, other: Node) -> bool:
         return False
     if node is other or node.kind == "dir":
         return True
-    return (node.target, node.device) == (other.target, other.device) and (
-        node.data == other.data or node.read() == other.read()
-    )
+    return (node.target, node.device) == (other.target, other.device) and node.has_data_of(other)
 
 
 def _is_read(path: str) -> bool:

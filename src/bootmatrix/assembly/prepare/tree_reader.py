@@ -155,4 +155,4 @@ def _is_same(old: Node | None, new: Node) -> bool:
     if not is_alike or new.kind != "file":
         return is_alike
     has_capabilities = bool(new.xattrs) and old.xattrs != new.xattrs
-    return not has_capabilities and old.size == new.size and old.read() == new.read()
+    return not has_capabilities and old.has_data_of(new)
