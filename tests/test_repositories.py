@@ -31,6 +31,7 @@ from bootmatrix.source.release import Release, parse_release
 from bootmatrix.source.release_order import ReleaseOrder
 from bootmatrix.source.repositories import index_cache
 from bootmatrix.source.repositories.access import Keys
+from bootmatrix.source.repositories.pacman import _packages as pacman_packages
 from bootmatrix.source.repositories.rpm_signature import check_package
 from bootmatrix.source.repositories.rpm_xml import read_packages, read_primary
 from bootmatrix.store import Store, sha256_of, temporary_folder
@@ -185,6 +186,23 @@ def test_an_index_of_another_key(
         found(entry, opened, store)
     assert "blobs" not in caught.value.message
     assert kind != "apt" or "of other.gpg: " in caught.value.message
+
+
+@pytest.mark.parametrize("field", ["name", "ver", "href"])
+def test_an_index_of_long_words(field: str, tmp_path: Path) -> None:
+    """Words that pack well would fill the memory."""
+    words = {"name": "kernel-6", "ver": "6", "href": "a.rpm"} | {field: "kernel-" + "6" * 10_000}
+    package = (
+        f"<package><name>{words['name']}</name><arch>x</arch><checksum type='sha256'>{'0' * 64}</checksum>"
+        f"<version epoch='0' ver='{words['ver']}' rel='1'/><location href='{words['href']}'/><size package='5'/></package>"
+    )
+    (tmp_path / "primary.xml").write_text(f"<metadata>{package}{package.replace('6' * 10_000, '6')}</metadata>")
+    names = re.compile("kernel-.*")
+    assert len(read_packages(tmp_path / "primary.xml", "http://x/", names, "x")) == 1
+    desc = f"%NAME%\n{words['name']}\n\n%VERSION%\n{words['ver']}\n\n%FILENAME%\n{words['href']}\n\n%CSIZE%\n5\n"
+    desc += f"\n%SHA256SUM%\n{'0' * 64}\n"
+    database = pax({"1/desc": desc.encode(), "2/desc": desc.replace("6" * 10_000, "6").encode()})
+    assert len([*pacman_packages(database, "http://x core", names)]) == 1
 
 
 @pytest.mark.parametrize("kind", ["pacman", "apk"])

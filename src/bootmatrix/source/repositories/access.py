@@ -22,6 +22,8 @@ from bootmatrix.store import Codec, Store
 
 DIGESTS = ("sha256", "sha384", "sha512")
 MAX_PACKAGE_BYTES = 2 << 30
+MAX_WORD = 256
+"""Characters of a name or a version; an index, which may be unsigned, has many of them."""
 
 
 class RepositoryPackage(Model):

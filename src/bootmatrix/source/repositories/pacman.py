@@ -15,7 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 from bootmatrix.errors import NetworkError, UntrustedError
-from bootmatrix.source.repositories.access import MAX_PACKAGE_BYTES, RepositoryAccess, RepositoryPackage, package_codec
+from bootmatrix.source.repositories.access import (
+    MAX_PACKAGE_BYTES,
+    MAX_WORD,
+    RepositoryAccess,
+    RepositoryPackage,
+    package_codec,
+)
 from bootmatrix.source.repositories.signatures import SIGNATURE_LIMIT_BYTES, check_detached
 from bootmatrix.source.repositories.versions import version_key
 from bootmatrix.source.safe_archive import FAULTS, open_packed_tar
@@ -26,6 +32,7 @@ _FIELD = re.compile(r"^%([A-Z0-9]+)%\n([^\n]*)$", re.MULTILINE)
 DESC_LIMIT_BYTES = 1 << 20
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+:~-]{0,254}")
 _INFO_LIMIT_BYTES = 1 << 20
+_SIGNATURE_CHARACTERS = 8192
 
 
 def packages(repository: str, names: re.Pattern[str], access: RepositoryAccess) -> tuple[RepositoryPackage, ...]:
@@ -93,9 +100,14 @@ def _packages(data: bytes, repository: str, names: re.Pattern[str]) -> Iterator[
 
 
 def _is_sound(fields: dict[str, str]) -> bool:
-    size = fields.get("CSIZE", "")
+    size, signature = fields.get("CSIZE", ""), fields.get("PGPSIG", "")
+    if (
+        len(signature) > _SIGNATURE_CHARACTERS
+        or max(len(fields.get(key, "")) for key in ("NAME", "VERSION")) > MAX_WORD
+    ):
+        return False
     try:
-        base64.b64decode(fields.get("PGPSIG", ""), validate=True)
+        base64.b64decode(signature, validate=True)
     except binascii.Error:
         return False
     return (

@@ -9,7 +9,7 @@ from xml.parsers import expat
 
 from bootmatrix.errors import NetworkError
 from bootmatrix.source.compressed import DamagedArchive
-from bootmatrix.source.repositories.access import DIGESTS, MAX_PACKAGE_BYTES, RepositoryPackage
+from bootmatrix.source.repositories.access import DIGESTS, MAX_PACKAGE_BYTES, MAX_WORD, RepositoryPackage
 from bootmatrix.source.safe_archive import FAULTS, unpacking
 
 PIECE_BYTES = 1 << 16
@@ -140,7 +140,10 @@ def read_packages(file: Path, base: str, names: re.Pattern[str], architecture: s
         bytes_text, checksum = size.get("package", ""), _checksum(element)
         if not (checksum and _is_size(bytes_text, MAX_PACKAGE_BYTES)):
             return
-        if _is_relative(path := href.get("href", "")) and len(packages) < MAX_PACKAGES:
+        path = href.get("href", "")
+        if max(len(name), len(_version(version))) > MAX_WORD or len(path) > MAX_TEXT:
+            return
+        if _is_relative(path) and len(packages) < MAX_PACKAGES:
             packages.append(
                 RepositoryPackage(
                     name=name,
