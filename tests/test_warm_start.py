@@ -94,6 +94,26 @@ def test_the_users_own_files_decide_too(tmp_path: Path, monkeypatch: pytest.Monk
     assert warm_start.key_of("settings") == keys[-1]
 
 
+def test_files_that_variables_name_decide_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOOTMATRIX_ARCH", f"{tmp_path}/more")
+    (tmp_path / "more").mkdir()
+    before = warm_start.key_of("settings")
+    (tmp_path / "more/mine.yml").write_text("name: mine\n")
+    assert warm_start.key_of("settings") != before
+
+
+def test_links_of_the_current_folder_lead_round_in_no_circles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "arch").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "arch" / name).symlink_to(".")
+    (tmp_path / "arch/c").symlink_to("nowhere")
+    before = warm_start.key_of("settings")
+    (tmp_path / "arch/mine.yml").write_text("name: mine\n")
+    assert warm_start.key_of("settings") != before
+
+
 # In a real guest
 
 GUEST = ("--arch", "x86_64", "--image", "busybox", "--memory", "513M", "--no-tree")

@@ -53,7 +53,7 @@ async def open_guest(
             guest = Guest(session, root, env)
             if root and bootable.network:
                 await _give_resolvers(guest, folder / "resolv.conf")
-            if warm_key and not context.announced:
+            if warm_key and not context.announced and cell.kernel not in profile.own:  # whose files may change
                 await anyio.to_thread.run_sync(_keep, warm_key, session, root, context)
             yield guest
 
