@@ -84,6 +84,7 @@ def refusal(act: Callable[[], object], kind: type[BootmatrixError] = BuildError)
         ([link("a", "b"), link("b", "a"), entry("a/x", b"x")], "form a loop"),
         ([entry("a", kind=b"7")], "forbidden tar type b'7'"),
         ([entry("dev/x", kind=tarfile.CHRTYPE, major=1 << 20, minor=1 << 33)], "cannot be a device number"),
+        ([entry("dev/x", kind=tarfile.CHRTYPE, major=1 << 21, minor=0)], "cannot be a device number"),
         ([entry("../.wh.evil")], "leaves the image's root"),
     ],
 )

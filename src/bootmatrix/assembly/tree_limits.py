@@ -19,7 +19,9 @@ MAX_NODES, MAX_NAMES_BYTES = 500_000, 256 << 20
 MAX_STEPS = 20_000_000
 """Limit of the path components resolved while links are followed, each weighted by its depth."""
 MAX_NUMBER = (1 << 32) - 1
-"""Owners and device numbers have 32 bits in a newc archive."""
+"""Owners have 32 bits in a newc archive."""
+MAX_DEVICE = (1 << 21) - 1
+"""Device numbers have seven octal digits in a tar archive; Linux has 20 bits (kdev_t.h)."""
 
 
 def clean(path: str) -> str:
@@ -57,5 +59,5 @@ def check_numbers(path: str, owners: tuple[int, int], device: Iterable[int]) -> 
     """
     numbers = {"uid": owners[0], "gid": owners[1], "device number": max(device, key=abs)}
     for name, number in numbers.items():
-        if not 0 <= number <= MAX_NUMBER:
+        if not 0 <= number <= (MAX_DEVICE if name == "device number" else MAX_NUMBER):
             raise BuildError(f"{path}: {number} cannot be a {name}")
