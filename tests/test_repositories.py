@@ -194,7 +194,8 @@ def test_an_index_of_long_words(field: str, tmp_path: Path) -> None:
     words = {"name": "kernel-6", "ver": "6", "href": "a.rpm"} | {field: "kernel-" + "6" * 10_000}
     package = (
         f"<package><name>{words['name']}</name><arch>x</arch><checksum type='sha256'>{'0' * 64}</checksum>"
-        f"<version epoch='0' ver='{words['ver']}' rel='1'/><location href='{words['href']}'/><size package='5'/></package>"
+        f"<version epoch='0' ver='{words['ver']}' rel='1'/><location href='{words['href']}'/>"
+        "<size package='5'/></package>"
     )
     (tmp_path / "primary.xml").write_text(f"<metadata>{package}{package.replace('6' * 10_000, '6')}</metadata>")
     names = re.compile("kernel-.*")
