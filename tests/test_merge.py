@@ -288,6 +288,17 @@ def test_links_in_a_run_are_not_followed(tool: Tool, tmp_path: Path) -> None:
     refused(tool("merge", str(folder), "-o", "reports/more"), "found a link")
 
 
+def test_a_run_with_folders_without_end_is_refused(tool: Tool, tmp_path: Path) -> None:
+    _, folder = write_run(tmp_path / "a", green_records())
+    next((folder / "cells").glob("*/*/*/*")).joinpath(*"d" * 40).mkdir(parents=True)
+    for words in (
+        ("merge", str(folder), "-o", "reports/x"),
+        ("report", str(folder)),
+        ("matrix", "--resume", str(folder)),
+    ):
+        refused(tool(*words), "a folder in more than 32 others")
+
+
 def test_pages_that_came_with_a_run_are_not_in_the_merged_one(tool: Tool, tmp_path: Path) -> None:
     """A merged run may be published, and a run of more than 200 cells keeps the pages of plain passes."""
     records = [make_record(make_cell("x86_64", kernel=f"6.{number}")) for number in range(FEW_CELLS + 1)]

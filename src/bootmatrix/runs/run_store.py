@@ -43,6 +43,8 @@ RECORD_FILE = "record.json"
 CONSOLE_FILE = "console.log"
 CELLS_FOLDER = "cells"
 LATEST = "latest"
+MAX_DEPTH = 32
+"""Nested folders below `cells`: ours are six. Each of a run from elsewhere is a call within the others."""
 
 
 class RunWriter:
@@ -262,7 +264,7 @@ def load_resumable_run(folder: Path) -> Run:
 def check_links(folder: Path) -> None:
     """Refuse a run with links in place of cell folders, which would redirect writes.
 
-    Raises InputError if a link was found.
+    Raises InputError if a link was found, or folders that are nested too deeply.
     """
     cells = folder / CELLS_FOLDER
     link = str(cells) if cells.is_symlink() else next(_linked_folders(str(cells)), "") if cells.is_dir() else ""
@@ -273,15 +275,17 @@ def check_links(folder: Path) -> None:
         )
 
 
-def _linked_folders(folder: str) -> Iterator[str]:
+def _linked_folders(folder: str, depth: int = MAX_DEPTH) -> Iterator[str]:
     """Find links to folders, mostly without asking the file system."""
+    if not depth:
+        raise InputError(f"{folder}: a folder in more than {MAX_DEPTH} others", "No run has such folders: remove it.")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_symlink():
                 if entry.is_dir():
                     yield entry.path
             elif entry.is_dir():
-                yield from _linked_folders(entry.path)
+                yield from _linked_folders(entry.path, depth - 1)
 
 
 def cell_folder(folder: Path, cell: Cell) -> Path:
