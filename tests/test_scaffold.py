@@ -115,19 +115,38 @@ def test_completion_knows_the_commands(tmp_path: Path, shell: str) -> None:
     ids=" ".join,
 )
 def test_completion_finds_files(tmp_path: Path, words: tuple[str, ...]) -> None:
-    script = tmp_path / "script"
-    script.write_text(tool(tmp_path, "completion", "bash").stdout, encoding="utf-8")
     (tmp_path / "mine").mkdir()
-    ask = f". {script}; COMP_WORDS=(bootmatrix {' '.join(words)} mi); COMP_CWORD={len(words) + 1}; _shtab_bootmatrix; "
+    assert completed(tmp_path, *words, "mi") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("try", ".", "--arch", "s39"), ["s390x", "s390x/ccw-virtio"]),
+        (("exec", "--arch", "aarch64/raspi3"), ["aarch64/raspi3b"]),
+        (("matrix", "x", "--arch", "x86_64,s390x/"), ["x86_64,s390x/ccw-virtio"]),
+        (("matrix", "x", "--kernel", "6.1,7.2-6"), ["6.1,7.2-64k"]),
+        (("run", "x", "--machine", "raspi3"), ["raspi3b"]),
+    ],
+)
+def test_completion_finds_names(tmp_path: Path, words: tuple[str, ...], expected: list[str]) -> None:
+    assert completed(tmp_path, *words) == expected
+
+
+def completed(folder: Path, *words: str) -> list[str]:
+    """Return the words that bash offers instead of the last one."""
+    script = folder / "script"
+    script.write_text(tool(folder, "completion", "bash").stdout, encoding="utf-8")
+    ask = f". {script}; COMP_WORDS=(bootmatrix {' '.join(words)}); COMP_CWORD={len(words)}; _shtab_bootmatrix; "
     found = subprocess.run(
         ["bash", "-c", f'{ask} echo "${{COMPREPLY[@]}}"'],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         check=False,
         timeout=20,
     )
-    assert found.stdout.split() == ["mine"]
+    return found.stdout.split()
 
 
 def test_a_project_has_defaults(tmp_path: Path) -> None:
