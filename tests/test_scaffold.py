@@ -51,6 +51,13 @@ def test_an_example_is_valid_from_anywhere(tmp_path: Path, monkeypatch: pytest.M
     assert component["inputs"].keys() <= head["spec"]["inputs"].keys()
 
 
+@pytest.mark.boots
+def test_an_example_passes_without_a_note(tmp_path: Path) -> None:
+    tool(tmp_path, "new", "mine")
+    done = tool(tmp_path, "matrix", "mine/mine.matrix.yml", "--arch", "x86_64")
+    assert (done.returncode, "note:" in done.stdout + done.stderr) == (0, False), done
+
+
 def test_an_example_replaces_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/x").write_text("x", encoding="utf-8")
