@@ -266,7 +266,8 @@ def test_durations(seconds: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(999, "999 B"), (5_400_000, "5.4 MB"), (999_600, "1.0 MB"), (10**13, "10000 GB")]
+    ("count", "words"),
+    [(999, "999 B"), (5_400_000, "5.4 MB"), (999_600, "1.0 MB"), (10**13, "10000 GB"), (10**400, "1000000000 GB")],
 )
 def test_sizes(count: int, words: str) -> None:
     assert size(count) == words

@@ -58,10 +58,14 @@ def binary_size(count: int) -> str:
     return _scaled(count, 1024, ("KiB", "MiB", "GiB"))
 
 
+MOST = 10**18
+"""A saved run may name any number, even one that is no floating-point number."""
+
+
 def _scaled(count: int, base: int, units: Sequence[str]) -> str:
     if count < base:
         return f"{count} B"
-    value = float(count)
+    value = float(min(count, MOST))
     for unit in units:
         value /= base
         if value < base - 0.5 or unit == units[-1]:
