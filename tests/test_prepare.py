@@ -8,20 +8,25 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from archive_client import Opener
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.prepare import guest, tree_reader
+from bootmatrix.assembly.prepare.preparer import _Work
 from bootmatrix.assembly.prepare.tree_reader import TreeReader, difference
 from bootmatrix.assembly.tree import Tree, directory, symlink, text_file
 from bootmatrix.errors import BuildError, FileError
 from bootmatrix.guest.frames import AgentFault
 from bootmatrix.guest.records import RecordType, TreeRecord
 from bootmatrix.load.recipe import load_recipe, shipped_image
+from bootmatrix.model import Kernel
 from bootmatrix.source.guest_repository import GuestRepository
 from bootmatrix.source.reduced_index import needed_part, reduced_list
+from guests import make_machine
 from kitchen import Kitchen, files
 from small_archive import SmallArchive
 
@@ -260,6 +265,21 @@ def test_commands_that_are_empty(tmp_path: Path) -> None:
     path.write_text("prepare:\n- echo\n- ' '\n", encoding="utf-8")
     with pytest.raises(FileError, match=r"build\.yml:3: an empty command"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"cmdline": ("hostname=evil",)}, {"firmware": "other.bin"}, {"arguments": ("-smp", "2")}, {"cpu": "x"}]
+)
+def test_a_layer_is_kept_for_the_very_machine_that_made_it(changes: dict[str, Any]) -> None:
+    """An architecture of somebody else's project may have the name of a shipped one."""
+    order: Any = SimpleNamespace(
+        recipe=SimpleNamespace(configure=False, prepare=("uname -n >/name",)), image=SimpleNamespace(digest="image")
+    )
+    kernel = Kernel(name="6.1", release="6.1.0", version="6.1", architecture="amd64")
+    nothing: Any = None
+    init: Any = SimpleNamespace(digest="init")
+    keys = {_Work(order, nothing, make_machine(**each), kernel, init, nothing).key for each in ({}, changes)}
+    assert len(keys) == 2
 
 
 def test_names_of_shipped_images() -> None:

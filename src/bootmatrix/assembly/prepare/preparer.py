@@ -47,6 +47,8 @@ MEMORY_MIB, STEP_MIB = 2048, 256
 LAST_LINES = 20
 MAX_LINE = 120
 """Characters of a command's last line in a note."""
+DECIDING = {"qemu", "machine", "cpu", "arguments", "cmdline", "firmware", "flash", "dtb", "modules"}
+"""Fields of a machine that decide what its guest does."""
 CONFIGURE = "assembly/prepare/configure.sh"
 """Runs the scripts of unpacked packages. Services are not started: init is not there."""
 
@@ -172,7 +174,10 @@ class _Work:
 
     @property
     def key(self) -> str:
-        """Cache key of the layer: its inputs, except for packages of commands."""
+        """Cache key of the layer: its inputs, except for packages of commands.
+
+        Another project's profile may differ in any of what decides the guest.
+        """
         recipe = self.order.recipe
         parts = {
             "format": FORMAT,
@@ -181,7 +186,7 @@ class _Work:
             "prepare": recipe.prepare,
             "kernel": self.kernel.model_dump(mode="json"),
             "init": self.init.digest,
-            "machine": [self.machine.qemu, self.machine.machine, self.machine.cpu, *self.machine.arguments],
+            "machine": self.machine.model_dump(mode="json", include=DECIDING),
         }
         return json.dumps(parts, sort_keys=True)
 
