@@ -20,7 +20,7 @@ from bootmatrix.load.profile import load_profiles
 SOURCE = Path(bootmatrix.__file__).parent
 PROFILES = load_profiles([CHECKOUT / "arch"])
 MODULES = sorted(SOURCE.rglob("*.py"))
-TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.suffix not in {".pyc"})
+TEXTS = sorted(file for file in SOURCE.rglob("*") if file.is_file() and file.parent.name != "__pycache__")
 
 LAYERS = (
     {"cli", "pytest_plugin"},
