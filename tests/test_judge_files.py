@@ -235,6 +235,12 @@ def test_xml_that_would_fill_the_memory_is_no_pass(many: bytes, reason: str) -> 
         read_report(many)
 
 
+def test_another_report_of_elements_without_end_is_no_pass() -> None:
+    report = load_reports()[0]
+    with pytest.raises(UnreadableReport, match="more than 100000 elements within each other"):
+        count_failures(b"<%s>" % report.root.encode() + b"<a>" * 100_000, report)
+
+
 def test_tests_beyond_any_number_are_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootmatrix.judge.result_files.MAX_ALL_TESTS", 5)
     report = b"1..4\nok\nok\nok\nok\n"

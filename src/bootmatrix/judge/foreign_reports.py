@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from xml.parsers.expat import ExpatError, ParserCreate, XMLParserType
 
-from bootmatrix.judge.junit import SUITES, TOTAL, UnreadableReport, local_name, pieces, status_of
+from bootmatrix.judge.junit import MAX_DEPTH, SUITES, TOTAL, UnreadableReport, local_name, pieces, status_of
 from bootmatrix.model import Verdict
 from bootmatrix.packaged import packaged_table
 
@@ -60,19 +60,26 @@ def count_failures(data: bytes, report: ForeignReport) -> int:
 
     Raises UnreadableReport if it is cut or damaged.
     """
-    totals: list[int] = [0]
-    failed: list[str] = []
+    most = failed = depth = 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal most, failed, depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise UnreadableReport(f"it has more than {MAX_DEPTH} elements within each other")
         name = local_name(tag)
         values = {local_name(key): value for key, value in attributes.items()}
         numbers = (TOTAL.fullmatch(values.get(key, "").strip()) for key in report.counts.get(name, ()))
-        totals.append(sum(int("".join(filter(str.isdigit, number[1]))) for number in numbers if number))
+        most = max(most, sum(int("".join(filter(str.isdigit, number[1]))) for number in numbers if number))
         is_bad = status_of(values.get(report.statuses.get(name, ""), "")) is Verdict.FAIL
-        if is_bad or name in report.elements:
-            failed.append(name)
+        failed += is_bad or name in report.elements
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
 
     parser = _parser(start)
+    parser.EndElementHandler = end
     try:
         for piece in pieces(data):
             parser.Parse(piece)
@@ -81,7 +88,7 @@ def count_failures(data: bytes, report: ForeignReport) -> int:
         raise
     except (ExpatError, ValueError, LookupError) as error:
         raise UnreadableReport(f"{error}") from error
-    return max(len(failed), *totals)
+    return max(failed, most)
 
 
 def _parser(start: Start) -> XMLParserType:

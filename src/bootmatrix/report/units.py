@@ -59,7 +59,7 @@ def binary_size(count: int) -> str:
 
 
 MOST = 10**18
-"""A saved run may name any number, even one that is no floating-point number."""
+"""Larger ones, which a saved run may name, count as this."""
 
 
 def _scaled(count: int, base: int, units: Sequence[str]) -> str:
