@@ -145,7 +145,7 @@ def test_a_matrix_has_the_same_keys(tmp_path: Path) -> None:
     assert sizes["hello/aarch64/7.2-16k"] == GuestSize(memory_mib=2048, cpus=2, disk_mib=4096)
     assert sizes["hello/loongarch64/7.2"] == GuestSize(memory_mib=1024, cpus=2)
     path.write_text(json.dumps({**keys, "resources": {"memory": "2Gi"}}), encoding="utf-8")
-    with pytest.raises(InputError, match=r"my\.matrix\.yml:1: 'resources' must be an amount of memory such as"):
+    with pytest.raises(InputError, match=r"my\.matrix\.yml:1: 'memory' must be an amount of memory such as"):
         load_matrix(path, PROFILES)
     path.write_text(json.dumps({**keys, "resources": {"memory": "9999G"}}), encoding="utf-8")
     with pytest.raises(InputError, match="between 64M and 64G"):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -20,6 +20,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_NODES = 100_000
 
+T = TypeVar("T")
 Location = tuple[str | int, ...]
 """Keys and indexes of a value, from the top."""
 
@@ -60,6 +61,12 @@ class Document:
         """Note a fault."""
         self.faults.setdefault(location, []).append(Fault(self.path, self.line(location), message))
 
+    def move(self, old: Location, new: Location) -> None:
+        """Note that what is at a location of the file is at another one in the data."""
+        _move(self.lines, old, new)
+        _move(self.texts, old, new)
+        _move(self.faults, old, new)
+
     def drop_empty(self) -> None:
         """Drop top-level keys without a value, as Go does without a schema."""
         for key in [key for key, value in self.data.items() if value is None and self.texts[(key,)] in WORDS]:
@@ -72,6 +79,11 @@ class Document:
         """Raise the noted faults. Raises FileError if there are faults."""
         if self.faults:
             raise FileError(dict.fromkeys(fault for faults in self.faults.values() for fault in faults))
+
+
+def _move(table: dict[Location, T], old: Location, new: Location) -> None:
+    below = {place: value for place, value in table.items() if place[: len(old)] == old}
+    table.update((new + place[len(old) :], value) for place, value in below.items())
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

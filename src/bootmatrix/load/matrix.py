@@ -6,7 +6,7 @@ from typing import ParamSpec
 
 from bootmatrix.console.kernel_messages import NOTE, load_messages
 from bootmatrix.errors import InputError
-from bootmatrix.load.document import Document, Location, read_document
+from bootmatrix.load.document import Document, Location, describe, read_document
 from bootmatrix.load.expand import find_targets, matches, product, unknown_kernels
 from bootmatrix.load.images import check_override
 from bootmatrix.load.qemu_args import parse_qemu_args
@@ -80,8 +80,11 @@ def _read_short_form(document: Document, key: str, text_key: str) -> None:
     entry = document.data.get(key)
     if isinstance(entry, dict):
         document.data[key] = [entry]
+        document.move((key,), (key, 0))
     elif isinstance(entry, str) and text_key:
         document.data[key] = [{text_key: entry}]
+    elif isinstance(entry, str):
+        document.complain((key,), f"{key!r} must be an entry, or a list of some, not {describe(entry)}")
 
 
 def _check_fail_on(document: Document, matrix: Matrix) -> None:
