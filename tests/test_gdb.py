@@ -78,7 +78,7 @@ def test_a_port_that_cannot_be_had_is_said_before_any_download(tool: Tool) -> No
         other.listen()
         port = str(other.getsockname()[1])
         for words, said in (
-            (port, f"cannot use port {port}"),
+            (port, f"port {port} of 127.0.0.1 cannot be used"),
             ("70000", "'70000' must be a number from 1 to 65535"),
             ("x", "'x' must be a number from 1 to 65535"),
         ):

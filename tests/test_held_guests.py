@@ -159,7 +159,7 @@ def test_a_taken_port_is_refused_before_anything_is_built(tmp_path: Path, spec: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = ("run", str(spec), "--arch", "x86_64", "--publish", f"{taken.getsockname()[1]}:8080")
         status, text = Tool(tmp_path).run(*words, "--cache", str(tmp_path / "none"))
-    assert (status, "cannot use port" in text) == (2, True), text
+    assert (status, "cannot be used: Address already in use" in text) == (2, True), text
     assert not (tmp_path / "none").exists()
 
 
@@ -170,6 +170,10 @@ def test_a_taken_port_is_refused_before_anything_is_built(tmp_path: Path, spec: 
         (
             ["run", "hello", "--arch", "x86_64", "--publish", "80", "--shell"],
             "cannot be combined with --shell",
+        ),
+        (
+            ["run", "hello", "--arch", "x86_64", "--publish", "4000:80", "--publish", "4000:81"],
+            "two of --publish have the same port",
         ),
         (["matrix", "hello", "--keep-alive", "1m"], "--keep-alive needs --hold-on-fail"),
         (["matrix", "hello", "--hold-on-fail", "--keep-alive", "soon"], "'soon' is not a duration"),

@@ -34,8 +34,11 @@ def run_published(args: argparse.Namespace) -> int:
         if vars(args)[name] not in {None, False}:
             raise InputError(f"--publish cannot be combined with --{name.replace('_', '-')}")
     ports = [parse_port(text) for text in args.publish]
-    for port in ports:
-        check_port(port["local"])
+    numbers = [port["local"] for port in ports if port["local"]]
+    for local in numbers:
+        check_port(local)
+    if len(set(numbers)) < len(numbers):
+        raise InputError("two of --publish have the same port here", "Give one of them another: --publish LOCAL:PORT.")
     find_spec(args.files[0])
     try:
         return anyio.run(_run, args, ports)

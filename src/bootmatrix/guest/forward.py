@@ -42,7 +42,12 @@ def check_port(port: int) -> None:
             probe.bind((LOOPBACK, port))
             probe.listen()
         except (OSError, OverflowError) as error:
-            raise InputError(f"cannot use port {port} of {LOOPBACK}: {error}", "Choose another.") from error
+            raise _unusable(port, error) from error
+
+
+def _unusable(port: int, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"port {port} of {LOOPBACK} cannot be used: {reason}", "Choose another.")
 
 
 @asynccontextmanager
@@ -58,9 +63,7 @@ async def forwarded(
             local_host=LOOPBACK, local_port=local_port, family=socket.AddressFamily.AF_INET
         )
     except OSError as error:
-        raise InputError(
-            f"port {local_port} of {LOOPBACK} cannot be used: {error.strerror}", "Choose another."
-        ) from error
+        raise _unusable(local_port, error) from error
     limiter = anyio.CapacityLimiter(MAX_CONNECTIONS)
 
     async def serve(stream: SocketStream) -> None:
