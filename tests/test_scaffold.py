@@ -189,6 +189,7 @@ def test_a_table_in_a_folder_of_everybody(tmp_path: Path, owner: int, mode: int,
     [
         ("[tool.bootmatrix]\narchs = []\n", "unknown key 'archs' in [tool.bootmatrix]"),
         ("[tool.bootmatrix]\narch = []\n", "'arch' in [tool.bootmatrix] must be a list of names"),
+        ("[tool.bootmatrix]\nkernel = 6.1\n", 'such as kernel = ["6.1"]'),
         ("[tool.bootmatrix]\ncache = 3\n", "'cache' in [tool.bootmatrix] must be a folder"),
         ('[tool.bootmatrix]\ncache = ".cache"\n', "'cache' in [tool.bootmatrix] must be an absolute path outside"),
         ('[tool.bootmatrix]\ncache = "../cache"\n', "'cache' in [tool.bootmatrix] must be an absolute path outside"),

@@ -17,6 +17,7 @@ ADDRESS = "BOOTMATRIX_NOTIFY_"
 Others hold what anybody wrote: in CI a commit's message, for one.
 """
 KEYS = frozenset({*NAMES, *FOLDERS, NOTIFY})
+EXAMPLES = {"arch": "all", "kernel": "6.1", NOTIFY: f"{ADDRESS}TEAM"}
 MATRIX_SUFFIXES = (".matrix.yml", ".matrix.yaml")
 VARIABLES = {"cache": "BOOTMATRIX_CACHE", "reports": "BOOTMATRIX_REPORTS"}
 """Environment variables that prevail."""
@@ -84,7 +85,9 @@ def _checked(path: Path, table: object) -> dict[str, Any]:
 def _names(path: Path, key: str, value: object) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f'{path}: {key!r} in [tool.{TABLE}] must be a list of names, such as {key} = ["all"]')
+        raise InputError(
+            f'{path}: {key!r} in [tool.{TABLE}] must be a list of names, such as {key} = ["{EXAMPLES[key]}"]'
+        )
     return tuple(names)
 
 
