@@ -105,6 +105,27 @@ def test_a_fault_of_ours_is_an_error_and_one_of_the_guest_a_failure(tmp_path: Pa
     assert properties == ["hello/x86_64/6.1"]
 
 
+HOSTILE = "\x1b]0;owned\x07\x1b[31m##vso[task.setvariable variable=A]b ##teamcity[x]\n::error::c"
+
+
+@pytest.mark.parametrize("style", ["auto", "line", "native", "short"])
+def test_words_of_a_guest_command_neither_a_terminal_nor_a_ci_system(tmp_path: Path, style: str) -> None:
+    test = (
+        "from types import SimpleNamespace\nfrom bootmatrix.errors import AgentError\n"
+        "from bootmatrix.pytest_plugin import reports\n"
+        "before = reports.complete\n"
+        f"talks = SimpleNamespace(console={HOSTILE.encode()!r})\n"
+        "reports.complete = lambda report, call, cell, guest: before(report, call, cell, talks)\n"
+        f"def test_it(bootmatrix_cell):\n    raise AgentError({HOSTILE!r})\n"
+    )
+    options = ("--bootmatrix-arch", "x86_64", "--bootmatrix-kernel", "6.1", f"--tb={style}")
+    status, text = run_tests(tmp_path, test, *options)
+    assert (status == 1 and "Console of hello/x86_64/6.1" in text) or style == "line", text
+    assert "\x1b" not in text and "\x07" not in text
+    shown = [line for line in text.splitlines() if "raise AgentError" not in line]
+    assert "# #vso[" in text and not [line for line in shown if "##" in line or line.startswith("::")], text
+
+
 @pytest.mark.parametrize("phase", ["setup", "call"])
 @pytest.mark.parametrize("kind", ["HostError", "BuildError"])
 def test_a_fault_of_ours_is_no_expected_failure(tmp_path: Path, phase: str, kind: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from bootmatrix.errors import AgentError, BuildError, InfraError
 from bootmatrix.pytest_plugin.cells import TestCell
 from bootmatrix.pytest_plugin.guest import PytestGuest
-from bootmatrix.report.sanitize import sanitize
+from bootmatrix.report.sanitize import disarmed, sanitize
 from bootmatrix.workspace.guest import CommandError
 
 LAST_LINES = 60
@@ -27,10 +27,26 @@ def complete(report: pytest.TestReport, call: pytest.CallInfo[Any], cell: TestCe
         return
     if is_guests:
         report.when = "call"
+    _make_harmless(report)
     console = guest.console if guest else b""
     if console:
-        text = sanitize("\n".join(console.decode("utf-8", "replace").splitlines()[-LAST_LINES:]))
-        report.sections.append((f"Console of {cell.id}", text))
+        text = "\n".join(console.decode("utf-8", "replace").splitlines()[-LAST_LINES:])
+        report.sections.append((f"Console of {cell.id}", _harmless(text)))
+
+
+def _make_harmless(report: pytest.TestReport) -> None:
+    """Sanitize the text of an error, which may quote the guest."""
+    shown: Any = report.longrepr
+    alone = [(shown.reprtraceback, shown.reprcrash, None)] if hasattr(shown, "reprtraceback") else []  # --tb=native
+    for traceback, crash, _ in getattr(shown, "chain", alone):
+        if crash:
+            crash.message = _harmless(crash.message)
+        for entry in traceback.reprentries:
+            entry.lines = [_harmless(line) for line in entry.lines]
+
+
+def _harmless(text: str) -> str:
+    return disarmed(sanitize(text))
 
 
 def _make_error(report: pytest.TestReport) -> None:
