@@ -1,4 +1,4 @@
-"""`bootmatrix completion`: completion of commands, options, files and names of machines in shells."""
+"""`bootmatrix completion`: words that shells complete, such as machines and files."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
