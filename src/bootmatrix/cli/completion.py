@@ -1,4 +1,4 @@
-"""`bootmatrix completion`: words that shells complete, such as machines and files."""
+"""`bootmatrix completion`: words that shells complete, as of machines."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
