@@ -9,24 +9,29 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.assembly.image.builder import Ingredients, _without_power
-from bootmatrix.assembly.image.recipe import read_sources
+from bootmatrix.assembly.image.builder import Builder, Ingredients, _without_power, shipped_digests
+from bootmatrix.assembly.image.recipe import for_architecture, read_sources
 from bootmatrix.assembly.initrd.bundle_spec import check_seconds, console_proof, place
 from bootmatrix.assembly.initrd.image_label import check_labels, label_notes
 from bootmatrix.assembly.initrd.own_init import (
     KNOWN_DAEMONS,
     PROTOCOL,
+    SHIPPED,
     check_cmdline,
     find_protocol,
     privileged,
     unknown_daemons,
+    unknown_runtimes,
 )
 from bootmatrix.assembly.initrd.root import RootParts, guest_tree
 from bootmatrix.assembly.tree import Tree
+from bootmatrix.assembly.userland import Userland
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.merge import load_spec
+from bootmatrix.load.profile import load_profiles
 from bootmatrix.load.recipe import load_recipe
-from bootmatrix.model import ImageConfig, StoredImage
+from bootmatrix.model import ImageConfig, ImageOverride, StoredImage
 from bootmatrix.model.image import LABEL
 from bootmatrix.store import Store
 from packages import entry, link, make_tar
@@ -102,6 +107,10 @@ def test_nor_do_other_init_images(tmp_path: Path, path: str) -> None:
         ("usr/lib/glibc-hwcaps/x86-64-v2/libseccomp.so.2", "x"),
         ("usr/lib/glibc-hwcaps", "-> /containers/services/x/rootfs"),
         ("sbin", "-> ../run/x"),
+        ("usr/sbin", "-> ../opt"),
+        ("usr/lib", "-> /opt"),
+        ("lib/libseccomp.so.2", "x"),
+        ("lib/x86_64-linux-gnu/libseccomp.so.2", "x"),
     ],
 )
 def test_nor_do_init_images_come_before_them(tmp_path: Path, path: str, content: str) -> None:
@@ -345,6 +354,67 @@ def test_daemons_of_unknown_init_images_are_told(tmp_path: Path) -> None:
     assert unknown_daemons([ours, helps], store) == ("init image helps",), "the kernel runs it"
     known = brings.model_copy(update={"recipe_digest": next(iter(KNOWN_DAEMONS))})
     assert not unknown_daemons([ours, known], store)
+
+
+def test_what_starts_the_containers_is_known(tmp_path: Path) -> None:
+    """A runtime tells how they ended; a loader's cache names its libraries."""
+    store = Store(tmp_path)
+    images = [stored(store, "ours", OURS, **{PROTOCOL: "1"}), stored(store, "plain", {"usr/bin/x": "x"})]
+    crun, link_, cache = (
+        stored(store, name, {path: "x"})
+        for name, path in (("crun", "usr/bin/crun"), ("runc", "sbin/runc"), ("cache", "etc/ld.so.cache"))
+    )
+    told = unknown_runtimes([*images, crun, link_, cache], store, lambda: ["1" * 64])
+    assert told == (
+        "init image crun: its runtime",
+        "init image runc: its runtime",
+        "init image cache: its /etc/ld.so.cache",
+    )
+    assert not unknown_runtimes([crun.model_copy(update={"recipe_digest": "1" * 64})], store, lambda: ["1" * 64])
+
+
+def test_a_copy_of_our_init_is_another_root(tmp_path: Path) -> None:
+    """From a registry it has no label that counts, and so no files of it are protected; its digest is ours."""
+    store, path = Store(tmp_path / "cache"), tmp_path / "spec.yml"
+    path.write_text("init: [ours]\nfiles: [{path: usr/bin/busybox, contents: x}]")
+    ours = stored(store, "ours", OURS, **{PROTOCOL: "1"})
+
+    def userland(image: StoredImage) -> Userland:
+        builder = Builder(store, None)  # type: ignore[arg-type]
+        return Userland(load_spec(path), None, builder, {"ours": image}, ())  # type: ignore[arg-type]
+
+    copy = userland(_without_power(ours))
+    assert copy.root().get("usr/bin/busybox")
+    with pytest.raises(BuildError, match="replaces /usr/bin/busybox"):
+        userland(ours).root()
+    assert copy.root_key != userland(ours).root_key
+
+
+def test_no_override_is_the_shipped_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix overrides images, and may be anybody's: what it names is not what others are compared with."""
+    store, path = Store(tmp_path / "cache"), tmp_path / "spec.yml"
+    path.write_text("init: [mine]\n")
+    mine = stored(store, "mine", OURS, **{PROTOCOL: "1"})
+    shipped = mine.model_copy(update={"digest": "1" * 64})
+    override = ImageOverride(pattern=SHIPPED, source="@pkg:./mine")
+
+    def made(reference: str, _path: Path, _profile: object, builder: Builder) -> StoredImage:
+        return mine if any(reference == entry.pattern for entry in builder.overrides) else shipped
+
+    monkeypatch.setattr("bootmatrix.assembly.userland.make_image", made)
+    builder = Builder(store, None, overrides=(override,))  # type: ignore[arg-type]
+    userland = Userland(load_spec(path), None, builder, {"mine": mine}, ())  # type: ignore[arg-type]
+    assert userland.weaker_init() == ("init image mine in the place of the shipped one",)
+
+
+def test_the_shipped_recipes_of_runtimes_are_known(tmp_path: Path) -> None:
+    profile = load_profiles([CHECKOUT / "arch"])["x86_64"]
+    known = set(shipped_digests(profile, Builder(Store(tmp_path), None)))  # type: ignore[arg-type]
+    path = CHECKOUT / "specs" / "images" / "crun" / "build.yml"
+    recipe = for_architecture(load_recipe(path), profile)
+    own = Ingredients(recipe, path, None, (), (), read_sources(recipe, path))
+    assert own.recipe_digest in known
+    assert replace(own, recipe=recipe.model_copy(update={"debs": ("mine.deb",)})).recipe_digest not in known
 
 
 def test_the_shipped_recipe_of_a_daemon_is_known() -> None:

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from bootmatrix.assembly.image.builder import Builder, make_image
+from bootmatrix.assembly.image.builder import Builder, make_image, shipped_digests
 from bootmatrix.assembly.image.contents import spec_contents
 from bootmatrix.assembly.image.oci_volume import layout_image, layout_key
 from bootmatrix.assembly.image.programs import check_programs
@@ -31,6 +31,7 @@ from bootmatrix.assembly.initrd.own_init import (
     other_inits,
     privileged,
     unknown_daemons,
+    unknown_runtimes,
 )
 from bootmatrix.assembly.initrd.root import RootParts, guest_tree
 from bootmatrix.assembly.tree import Tree
@@ -66,10 +67,10 @@ class Userland:
 
     def weaker_init(self) -> tuple[str, ...]:
         """Return the init images whose programs weaken a pass."""
-        others = other_inits(
-            self.init, lambda: make_image(SHIPPED, specs_folder() / "x.yml", self.profile, self.builder)
-        )
-        return (*others, *unknown_daemons(self.init, self.builder.store))
+        builder = replace(self.builder, overrides=())  # a matrix, which may be anybody's, has some
+        others = other_inits(self.init, lambda: make_image(SHIPPED, specs_folder() / "x.yml", self.profile, builder))
+        runtimes = unknown_runtimes(self.init, builder.store, lambda: shipped_digests(self.profile, builder))
+        return (*others, *unknown_daemons(self.init, builder.store), *runtimes)
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -78,9 +79,13 @@ class Userland:
 
     @property
     def root_key(self) -> str:
-        """Cache key of the root. Images count by their digests."""
+        """Cache key of the root.
+
+        Images count by their digests, and by what counts of their configuration: a copy of our init from elsewhere has
+        the digest of ours, and is not checked as ours.
+        """
         contents = self.spec.model_dump(mode="json", by_alias=True, exclude={"path", "notes", "kernel"})
-        images = {name: image.digest for name, image in self.images.items()}
+        images = {name: [image.digest, image.config.model_dump(mode="json")] for name, image in self.images.items()}
         return json.dumps(["userland", FORMAT, contents, self.sources, images], sort_keys=True)
 
     def root(self, without: frozenset[str] = frozenset()) -> Tree:

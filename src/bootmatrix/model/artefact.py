@@ -77,7 +77,7 @@ class Bootable(Model):
     one; both are empty if not requested. `qemu_args` are the user's own arguments, `attached` the files that these
     name. `agent` says when the guest has an agent (docs/agent.md). `privileged` names the containers that may reach
     init or the kernel, each with its means; `self_granted` those to which their image's label gives power or devices;
-    `daemons` the init images whose daemons, which run as init does, are not
+    `daemons` the init images whose daemons or runtime, which run as init does, are not
     known. `contents` lists the packages and files of each image. `fail_on` is the cell's.
     """
 

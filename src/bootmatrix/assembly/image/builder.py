@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +21,10 @@ from bootmatrix.assembly.image.recipe import Sources, drop, for_architecture, pu
 from bootmatrix.assembly.slices import Spool
 from bootmatrix.assembly.tree import Tree, directory, symlink
 from bootmatrix.errors import BuildError, InputError
+from bootmatrix.load.data_paths import specs_folder
 from bootmatrix.load.images import find_source
 from bootmatrix.load.local_files import project_root
-from bootmatrix.load.recipe import load_package, load_recipe
+from bootmatrix.load.recipe import RECIPE, load_package, load_recipe
 from bootmatrix.model import ImageConfig, ImageOverride, ImageRecipe, ImageSource, Package, Profile, StoredImage
 from bootmatrix.model.image import DOCKERFILE_KIND, LABEL, RECIPE_KIND
 from bootmatrix.model.spec import ARCH
@@ -195,6 +197,15 @@ def make_image(reference: str, spec: Path, profile: Profile, builder: Builder, d
     contents = recipe_contents(recipe, base=base, packages=packages, debs=debs, sources=sources, profile=profile)
     known = {"reference": reference, "recipe_digest": ingredients.recipe_digest, "contents": contents}
     return image.model_copy(update=known)
+
+
+def shipped_digests(profile: Profile, builder: Builder) -> Iterator[str]:
+    """Yield the digests of the shipped recipes without a base."""
+    for path in sorted((specs_folder() / "images").glob(f"*/{RECIPE}")):
+        with suppress(BuildError):  # it lacks a file for this architecture
+            recipe = for_architecture(builder.load_recipe(path), profile)
+            if recipe.base is None:
+                yield Ingredients(recipe, path, None, (), (), read_sources(recipe, path)).recipe_digest
 
 
 def _check_base(reference: str, recipe: Path, source: ImageSource) -> None:

@@ -1,7 +1,7 @@
 """Protection of our init: no spec and no init image replaces its files."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from bootmatrix.assembly.image.builder import image_tree
@@ -26,7 +26,9 @@ KNOWN_DAEMONS = {"427309d71c80af2c40f420898b3fadac8ef2a6f0b2ea5c39c7c9b0e57ac6ca
 """Digests of recipes (specs/images) whose daemons are known to leave alone what init and the runtime use."""
 DAEMON_STATE = "/var/lib/containerd"
 """Folder of the known daemon's containers, some of which it starts by itself."""
-LOADER = ("etc/ld.so.preload", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
+LOADER_CACHE = "etc/ld.so.cache"
+"""Names the library of each name, also in other folders than usual."""
+LOADER = ("etc/ld.so.preload", LOADER_CACHE, "etc/ld.so.conf", "etc/ld.so.conf.d")
 STEERING = re.compile(
     r"noinitrd$|(init|rdinit|initrd|initrdmem|ENV|PATH|GLIBC_TUNABLES|BOOTMATRIX)=|LD_|_LIBCONTAINER_|bootmatrix[._]"
     r"|sysctl[./](kernel[./](core_pattern|modprobe|hotplug|poweroff_cmd)|fs[./]ocfs2[./]nm[./]hb_ctl_path)="
@@ -73,6 +75,25 @@ def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...
     others = (image for image in init if not {PROTOCOL} & {*image.config.labels})
     unknown = (image for image in others if image.recipe_digest not in KNOWN_DAEMONS)
     return tuple(f"init image {image.reference}" for image in unknown if _has_daemons(image, store, HELPERS))
+
+
+def unknown_runtimes(
+    init: Iterable[StoredImage], store: Store, shipped: Callable[[], Iterable[str]]
+) -> tuple[str, ...]:
+    """Return the init images that decide what starts the containers, and so how they end.
+
+    `shipped` gives the digests of the recipes whose runtimes are known to tell the truth.
+    """
+    found = []
+    for image in init:
+        if PROTOCOL in image.config.labels:
+            continue
+        paths = image_tree(image, store).nodes
+        means = ["runtime"] if any(_is_program_of(path, RUNTIMES) for path in paths) else []
+        means += [f"/{LOADER_CACHE}"] if LOADER_CACHE in paths else []
+        if means and not any(digest == image.recipe_digest for digest in shipped()):
+            found.append(f"init image {image.reference}: its {' and '.join(means)}")
+    return tuple(found)
 
 
 def other_inits(init: Iterable[StoredImage], shipped: Callable[[], StoredImage]) -> tuple[str, ...]:
@@ -140,19 +161,31 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
 def _check_precedence(tree: Tree, trees: Sequence[tuple[StoredImage, Tree]]) -> None:
     """Refuse libraries that a loader takes in the place of another image's.
 
-    So are links by which a program or library would come from where containers write.
+    So are links by which a program or library would come from where containers write, or the folders of programs or
+    libraries from another.
 
     Raises BuildError if an image has one.
     """
-    for image, files in trees:
-        others = {path for _, other in trees if other is not files for path in other.nodes if _is_library(path)}
+    libraries = [{tree.resolve(path) for path in files.nodes if _is_library(path)} for _, files in trees]
+    for (image, files), own in zip(trees, libraries, strict=True):
+        for folder in sorted(ROOT_LINKS, reverse=True):
+            if (where := files.resolve(folder, whole=True)) not in ROOT_LINKS:
+                raise BuildError(f"the init image {image.reference} brings /{folder}, a link to /{where}", HINT)
+        others = {place for other in libraries if other is not own for place in other}
         for path, node in files.nodes.items():
             if node.kind == "symlink" and _is_program(path) and _is_under(tree.resolve(path, whole=True), OTHERS):
                 raise BuildError(f"the init image {image.reference} brings /{path}, a link to others' files", HINT)
-            name = path.rpartition("/")[2]
-            above = (f"{folder}/{name}" for folder in PurePosixPath(path).parent.parents) if _is_library(path) else ()
-            if shadowed := next((place for place in above if place in others), ""):
+            later = _later_places(tree.resolve(path)) if _is_library(path) else ()
+            if shadowed := next((place for place in later if place in others), ""):
                 raise BuildError(f"the init image {image.reference} brings /{path} before /{shadowed}", HINT)
+
+
+def _later_places(place: str) -> Iterator[str]:
+    """Yield the paths at which a loader looks for a library after one: in the folders above, then in /usr."""
+    folder, _, name = place.rpartition("/")
+    yield from (f"{above}/{name}" for above in PurePosixPath(folder).parents)
+    if not is_within(folder, "usr"):
+        yield from (f"usr/{below}/{name}" for below in (folder, *PurePosixPath(folder).parents))
 
 
 def check_cmdline(words: str, place: str) -> None:
