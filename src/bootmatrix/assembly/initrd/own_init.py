@@ -80,7 +80,9 @@ def unknown_daemons(init: Iterable[StoredImage], store: Store) -> tuple[str, ...
 def unknown_runtimes(
     init: Iterable[StoredImage], store: Store, shipped: Callable[[], Iterable[str]]
 ) -> tuple[str, ...]:
-    """Return the init images that decide what starts the containers, and so how they end.
+    """Return the init images that decide what starts the containers.
+
+    It tells how they end, too.
 
     `shipped` gives the digests of the recipes whose runtimes are known to tell the truth.
     """
@@ -181,7 +183,7 @@ def _check_precedence(tree: Tree, trees: Sequence[tuple[StoredImage, Tree]]) -> 
 
 
 def _later_places(place: str) -> Iterator[str]:
-    """Yield the paths at which a loader looks for a library after one: in the folders above, then in /usr."""
+    """Yield where a loader looks for a library after a path."""
     folder, _, name = place.rpartition("/")
     yield from (f"{above}/{name}" for above in PurePosixPath(folder).parents)
     if not is_within(folder, "usr"):
