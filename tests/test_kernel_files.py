@@ -13,18 +13,15 @@ import zstandard
 from archive_client import Opener, kernel_source
 from bootmatrix.assembly.kernel import package as kernel_module
 from bootmatrix.assembly.kernel.kernel_parts import KernelParts
+from bootmatrix.assembly.kernel.module_pack import Module, is_module, module_name, pack_module
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
-    Module,
     builtin_modules,
     dtb_artefact,
     every_module_tree,
-    is_module,
     kernel_artefact,
     load_order,
-    module_name,
     module_tree,
-    pack_module,
     unpack_kernel,
 )
 from bootmatrix.errors import BuildError, UntrustedError

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from archive_client import Opener
-from bootmatrix.assembly.kernel.package import KernelFiles, Module, load_order
+from bootmatrix.assembly.kernel.module_pack import Module
+from bootmatrix.assembly.kernel.package import KernelFiles, load_order
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.load.data_paths import arch_folders
 from bootmatrix.load.lock import load_lock

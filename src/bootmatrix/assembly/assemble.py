@@ -25,10 +25,10 @@ from bootmatrix.assembly.initrd.memory import check_memory
 from bootmatrix.assembly.initrd.own_init import check_cmdline
 from bootmatrix.assembly.initrd.privileges import MAKE_DEVICES, capability_names
 from bootmatrix.assembly.initrd.segments import every_module_segment, for_kernel, module_segment, modules_key
+from bootmatrix.assembly.kernel.module_pack import Module
 from bootmatrix.assembly.kernel.options import Purpose, is_built_in, missing_options
 from bootmatrix.assembly.kernel.package import (
     KernelFiles,
-    Module,
     check_form,
     check_modules,
     dtb_artefact,

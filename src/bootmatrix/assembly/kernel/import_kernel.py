@@ -8,7 +8,8 @@ from pathlib import Path
 from bootmatrix.assembly.image.builder import image_tree
 from bootmatrix.assembly.kernel.decompress import boots
 from bootmatrix.assembly.kernel.kernel_parts import KernelParts
-from bootmatrix.assembly.kernel.package import CODEC, KernelFiles, Module, ModulePack, kernel_key
+from bootmatrix.assembly.kernel.module_pack import Module, ModulePack
+from bootmatrix.assembly.kernel.package import CODEC, KernelFiles, kernel_key
 from bootmatrix.assembly.kernel.probe import embedded_config, release_of
 from bootmatrix.assembly.user_files import copy_digested
 from bootmatrix.errors import BootmatrixError, BuildError, InputError, readable

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bootmatrix.assembly.kernel.package import KERNEL_NAMES, ModulePack, builtin_modules, is_module
+from bootmatrix.assembly.kernel.module_pack import ModulePack, is_module
+from bootmatrix.assembly.kernel.package import KERNEL_NAMES, builtin_modules
 from bootmatrix.assembly.kernel.probe import check_whole, form_of, release_of
 from bootmatrix.assembly.kernel.wrappers import describe, start_of, unwrapped
 from bootmatrix.errors import BuildError
