@@ -111,7 +111,7 @@ def test_names_that_fill_the_memory(kitchen: Kitchen) -> None:
 
 
 def test_many_names_that_fill_the_memory(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_module, "NAMES_LIMIT_BYTES", 10_000)
+    monkeypatch.setattr("bootmatrix.assembly.kernel.module_pack.NAMES_LIMIT_BYTES", 10_000)
     many = {f"m{number}__ko": module(",".join(f"n{number}_{other}" for other in range(30))) for number in range(9)}
     with pytest.raises(BuildError, match="its modules name more other modules than any kernel's"):
         unpack(kitchen, old_kernel(**many))
