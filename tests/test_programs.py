@@ -70,6 +70,16 @@ def test_the_same_image_of_another_name_is_told_by_that_name(kitchen: Kitchen, k
             kitchen.build(spec(["tool"]).replace("/mine", f"/{name}"), kernel)
 
 
+def test_a_program_that_a_bind_brings(kitchen: Kitchen, kernel: Kernel) -> None:
+    """What was found without the bind, by another spec, does not count with it."""
+    put(kitchen, {"usr/bin/other": "x"})
+    with pytest.raises(BuildError, match="no program tool in the image"):
+        kitchen.build(spec(["tool"]), kernel)
+    assert kitchen.build(spec(["tool"], binds=["/opt:/usr/bin"]), kernel)
+    with pytest.raises(BuildError, match="no program tool in the image"):
+        kitchen.build(spec(["tool"]), kernel)
+
+
 def test_what_a_script_starts(kitchen: Kitchen, kernel: Kernel) -> None:
     put(kitchen, {"entry.sh": '#!/usr/bin/env sh\nexec "$@"\n', "bin/sh": "x", "usr/bin/redis": foreign()})
     with pytest.raises(BuildError, match="/usr/bin/redis in the image"):

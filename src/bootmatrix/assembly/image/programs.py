@@ -23,7 +23,7 @@ from bootmatrix.model.profile import has_magic
 from bootmatrix.source.elf import HEADER_BYTES, describe, is_program, read_program
 from bootmatrix.store import Store
 
-FORMAT = "5"
+FORMAT = "6"
 SCRIPT = b"#!"
 MAX_LINE_BYTES = 256
 """Limit of a script's first line, as in Linux (BINPRM_BUF_SIZE)."""
@@ -58,7 +58,7 @@ def check_program(bundle: BundleSpec, profile: Profile, store: Store) -> Program
     arguments = bundle.settings.command if bundle.settings.command is not None else (*config.entrypoint, *config.cmd)
     path = next((text for text in (*(bundle.settings.env or ()), *config.env) if text.startswith("PATH=")), "")
     search = [arguments[:2], path or DEFAULT_PATH, bundle.settings.cwd or config.workdir]
-    key = json.dumps([FORMAT, bundle.image.digest, search, profile.programs, profile.name])
+    key = json.dumps([FORMAT, bundle.image.digest, search, _has_binds(bundle), profile.programs, profile.name])
 
     def find() -> tuple[str, str, str]:
         try:
