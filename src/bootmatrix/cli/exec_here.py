@@ -18,6 +18,7 @@ from bootmatrix.cli.output import complain
 from bootmatrix.errors import BootmatrixError, innermost
 from bootmatrix.guest.attach import CommandStreams, Control
 from bootmatrix.guest.requests import TerminalSize
+from bootmatrix.report.sanitize import one_line
 from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
 from bootmatrix.workspace.guest import Guest
 from bootmatrix.workspace.warm_guest import open_warm
@@ -73,23 +74,26 @@ async def _guest(own: OwnGuest) -> AbstractAsyncContextManager[Guest]:
     if warm:
         are_sound = await anyio.to_thread.run_sync(warm.are_files_sound)
         if are_sound:
-            return open_warm(warm, args.archive, args.offline)
+            return open_warm(warm, args.archive, args.offline, _tell)
     from bootmatrix.cli import options
     from bootmatrix.load.recipe import shipped_image
     from bootmatrix.progress import LineObserver
-    from bootmatrix.report.sanitize import one_line
     from bootmatrix.workspace.guest_boot import open_guest
     from bootmatrix.workspace.guest_plan import plan_guest
     from bootmatrix.workspace.selection import Selection
 
     workspace = options.workspace(argparse.Namespace(**{**vars(args), "image": ()}))
     selection = Selection(**settings["selection"])
-    observer = LineObserver(lambda text: complain(f"bootmatrix: {one_line(text)}"))
+    observer = LineObserver(_tell)
     planned, root = plan_guest(
         lambda spec: workspace.plan_single(spec, args.arch, args.kernel, selection), settings["name"]
     )
     is_shipped = bool(shipped_image(settings["name"]))
     return open_guest(planned, root, observer, warm_key=own.warm_key if is_shipped else "")
+
+
+def _tell(text: str) -> None:
+    complain(f"bootmatrix: {one_line(text)}")
 
 
 def _fault(group: BaseExceptionGroup[BaseException]) -> ExecResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_warm(start: WarmStart, archive: str | None, offline: bool) -> AsyncIterator[Guest]:
+async def open_warm(
+    start: WarmStart, archive: str | None, offline: bool, tell: Callable[[str], None]
+) -> AsyncIterator[Guest]:
     """Boot a guest as the one before; it is killed in the end.
+
+    `tell` gets lines on downloads that it causes.
 
     Raises BootmatrixError if it cannot be booted, AgentError if it did not come up.
     """
@@ -41,7 +45,7 @@ async def open_warm(start: WarmStart, archive: str | None, offline: bool) -> Asy
             forks.adopt(fields["snapshot"], snapshot)
         folder = stack.enter_context(start.store.workspace())
         session = GuestSession(machine, bootable, cell, folder.absolute())
-        session.open_repository = partial(_open_repository, stack, start, archive, offline)
+        session.open_repository = partial(_open_repository, stack, start, (archive, offline), tell)
         async with running(session, forks):
             yield Guest(session, fields["root"])
 
@@ -50,14 +54,15 @@ def _ignore(_note: str) -> None:
     """Tell nothing: the guest before was told about."""
 
 
-def _open_repository(stack: ExitStack, start: WarmStart, archive: str | None, offline: bool) -> GuestRepository:
+def _open_repository(
+    stack: ExitStack, start: WarmStart, source: tuple[str | None, bool], tell: Callable[[str], None]
+) -> GuestRepository:
     """Open the archive for a guest that asks for something; the stack closes it."""
     from bootmatrix.assembly.build_context import open_builder
     from bootmatrix.model.run_config import SourceConfig
-    from bootmatrix.progress import NullObserver
+    from bootmatrix.progress import LineObserver
     from bootmatrix.source.guest_repository import GuestRepository
 
-    sources = SourceConfig(start.store.folder, archive, offline)
-    builder = stack.enter_context(open_builder(sources, NullObserver()))
+    builder = stack.enter_context(open_builder(SourceConfig(start.store.folder, *source), LineObserver(tell)))
     named: dict[str, Any] = start.fields["repository"]
     return GuestRepository(builder.archive, named["debian_arch"], tuple(named["suites"]))
