@@ -116,11 +116,11 @@ def test_links_of_the_current_folder_lead_round_in_no_circles(tmp_path: Path, mo
 
 # In a real guest
 
-GUEST = ("--arch", "x86_64", "--image", "busybox", "--memory", "513M", "--no-tree")
+GUEST = ("--arch", "x86_64", "--image", "busybox", "--no-tree")
 
 
-def sh(text: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [str(TOOL), "exec", *GUEST, "--", "/bin/sh", "-c", text]
+def sh(text: str, memory: str = "513M", **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [str(TOOL), "exec", *GUEST, "--memory", memory, "--", "/bin/sh", "-c", text]
     env = {**os.environ, **variables}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env)
 
@@ -139,12 +139,12 @@ def test_the_second_guest_needs_no_plan() -> None:
 
 @pytest.mark.boots
 def test_inputs_that_are_damaged_are_made_again() -> None:
-    sh("true")
+    sh("true", "514M")
     records = (path for path in (default_cache() / "memo" / warm_start.KIND).iterdir() if is_ours(path))
     record = max(records, key=lambda path: path.stat().st_mtime)
     value = json.dumps({**fields_of(record), "files": ["0" * 64]}).encode()
     record.write_bytes(hashlib.sha256(value).hexdigest().encode() + b"\n" + value)
-    done = sh("exit 8")
+    done = sh("exit 8", "514M")
     assert (done.returncode, done.stderr) == (8, "")
     assert "0" * 64 not in fields_of(record)["files"]
 
@@ -155,4 +155,4 @@ def fields_of(record: Path) -> dict[str, Any]:
 
 
 def is_ours(record: Path) -> bool:
-    return '"memory_mib":513,' in fields_of(record).get("machine", "")
+    return '"memory_mib":514,' in fields_of(record).get("machine", "")
