@@ -22,6 +22,7 @@ from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import find_kernel
 from bootmatrix.assembly.kernel.decompress import boots
 from bootmatrix.assembly.kernel.package import (
+    CODEC,
     KernelFiles,
     check_modules,
     kernel_key,
@@ -105,6 +106,18 @@ def test_every_kind_of_package(tool: Tool, opened: Opener, store: Store, tmp_pat
     assert not missing
     assert kernel.parts[0].sha256
     assert kernel.parts[0].path == source.name
+
+
+def test_what_another_profile_took_for_the_kernel_is_not_taken(
+    tool: Tool, opened: Opener, store: Store, tmp_path: Path
+) -> None:
+    """A profile of somebody's checkout may say that a configuration is a kernel; the cache has it then."""
+    source = forms.deb(FILES, tmp_path)
+    assert tool("kernels", "add", "mine", str(source)).returncode == 0
+    kernel, kept = found(opened, store)
+    assert store.verified(kept.image).read_bytes() == IMAGE
+    store.set_memo("kernel", kernel_key(kernel), CODEC.dump(kept.model_copy(update={"image": kept.config})))
+    assert found(opened, store)[1] == kept
 
 
 def test_every_kind_is_tested() -> None:

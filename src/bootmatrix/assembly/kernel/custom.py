@@ -128,8 +128,21 @@ def _digest_once(kind: str, path: Path) -> str:
 def _known(name: str, parts: tuple[KernelPart, ...], profile: Profile, store: Store) -> Kernel | None:
     """Return a kernel of the store."""
     kernel = custom_kernel(name, "", parts, profile)
-    files = known_files(kernel_key(kernel), store)
+    files = _known_files(kernel, profile, store)
     return custom_kernel(name, files.release, parts, profile) if files else None
+
+
+def _known_files(kernel: Kernel, profile: Profile, store: Store) -> KernelFiles | None:
+    """Return files in the store, if they are a kernel by the profile.
+
+    Another profile, which may be anybody's, may have chosen another of its files.
+    """
+    files = known_files(kernel_key(kernel), store)
+    if files is None:
+        return None
+    with store.blob(files.image).open("rb") as file:
+        form = form_of(file.read(PEEK_BYTES), profile.kernel_magic)
+    return files if form == files.form else None
 
 
 def find_known(name: str, source: AnyKernel, profile: Profile, builder: Builder) -> tuple[str, KernelFiles] | None:
@@ -139,6 +152,7 @@ def find_known(name: str, source: AnyKernel, profile: Profile, builder: Builder)
     """
     if isinstance(source, KernelSource):
         kernel = find_kernel(name, source, profile, builder)
+        files = known_files(kernel_key(kernel), builder.store)
     else:
         if isinstance(source, CustomKernel):
             parts = source.parts
@@ -147,7 +161,7 @@ def find_known(name: str, source: AnyKernel, profile: Profile, builder: Builder)
         if not all(part.sha256 for part in parts):
             return None
         kernel = custom_kernel(name, "", parts, profile)
-    files = known_files(kernel_key(kernel), builder.store)
+        files = _known_files(kernel, profile, builder.store)
     return (files.release or kernel.release, files) if files else None
 
 

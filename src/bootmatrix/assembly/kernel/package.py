@@ -14,7 +14,7 @@ from bootmatrix.assembly.kernel.decompress import UNPACKED_FORMS, boots, in_form
 from bootmatrix.assembly.kernel.module_pack import NAMES_LIMIT_BYTES, Module, ModulePack, is_module, module_name
 from bootmatrix.assembly.tree import Node, Tree, text_file
 from bootmatrix.errors import BuildError, InfraError
-from bootmatrix.model import Artefact, Kernel, KernelForm, Machine
+from bootmatrix.model import Artefact, Kernel, KernelForm, KernelPart, Machine
 from bootmatrix.model.base import Model, Sha256
 from bootmatrix.source.archive import Archive
 from bootmatrix.source.deb import open_data
@@ -86,9 +86,15 @@ def unpack_kernel(kernel: Kernel, archive: Archive, store: Store) -> KernelFiles
 def kernel_key(kernel: Kernel) -> str:
     """Return the cache key of a kernel's files: the digests of their sources."""
     if kernel.parts:
-        parts = [(part.kind, part.sha256, *filter(None, (part.binary, part.tar, part.ucode))) for part in kernel.parts]
+        parts = [(part.kind, part.sha256, *_names_in(part)) for part in kernel.parts]
         return json.dumps([FORMAT, "own", kernel.architecture, parts])
     return json.dumps([FORMAT, kernel.release, *(package.sha256 for package in kernel.packages)])
+
+
+def _names_in(part: KernelPart) -> tuple[str, ...]:
+    """Return a part's names of files in an image, each with its purpose."""
+    names = {"binary": part.binary, "tar": part.tar, "ucode": part.ucode}
+    return tuple(f"{purpose} {name}" for purpose, name in names.items() if name)
 
 
 def known_files(key: str, store: Store) -> KernelFiles | None:
