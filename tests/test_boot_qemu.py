@@ -330,6 +330,18 @@ async def test_what_an_accelerator_showed_is_remembered(store: Store, tmp_path: 
     assert (chosen.accelerators, chosen.cpu) == (("tcg,thread=single",), "qemu64")
 
 
+async def test_a_guest_that_boots_by_nothing_says_nothing_of_others(store: Store, tmp_path: Path) -> None:
+    """Its kernel may be broken, or its init another one, which never says hello."""
+    one = Accelerator(name="tcg,thread=single", hosts=(host(),), cpu="qemu64")
+    machine, resets = pc(accelerators=(one, "tcg")), guest(tmp_path, RESET)
+    await Accelerators(store).choose(machine, resets)
+    (memo,) = [path for path in (store.folder / "memo").rglob("*") if path.is_file()]
+    (tmp_path / "other").mkdir()
+    other = guest(tmp_path / "other", RESET).model_copy(update={"cmdline": "other"})
+    await Accelerators(store).choose(machine, other)
+    assert len([path for path in memo.parent.rglob("*") if path.is_file()]) == 2
+
+
 async def test_an_accelerator_that_qemu_refuses_is_not_tried_at_once_again(store: Store, tmp_path: Path) -> None:
     one = Accelerator(name="tcg,thread=single", hosts=(host(),), cpu="qemu64")
     rom = tmp_path / "rom"

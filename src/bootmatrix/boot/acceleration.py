@@ -27,7 +27,7 @@ LIMIT_S = 15.0
 class Accelerators:
     """Select the first accelerator of a profile that works here; else emulate.
 
-    Results are cached for this host's kernel, this QEMU and this machine.
+    Results are cached for this host's kernel, this QEMU and this machine; that no guest boots, for the guest's kernel.
     """
 
     def __init__(self, memory: Memos) -> None:
@@ -43,7 +43,8 @@ class Accelerators:
     async def _works(self, machine: Machine, accelerator: Accelerator, bootable: Bootable) -> bool:
         key = _key(machine, accelerator)
         async with self._turn:
-            known = self._memory.memo("accelerator", key)
+            failed = _guest_key(key, bootable)
+            known = self._memory.memo("accelerator", key) or self._memory.memo("accelerator", failed)
             if known is not None:
                 return known == b"1"
             attempt = _attempt(machine, accelerator, bootable)
@@ -54,7 +55,7 @@ class Accelerators:
                 self._memory.set_memo("accelerator-refused", attempt, f"{time.time()}".encode())
                 return False
             works = outcome.boot_s is not None
-            self._memory.set_memo("accelerator", key, b"1" if works else b"0")
+            self._memory.set_memo("accelerator", key if works else failed, b"1" if works else b"0")
             return works
 
     def _is_refused(self, attempt: str) -> bool:
@@ -111,6 +112,15 @@ def _key(machine: Machine, accelerator: Accelerator) -> str:
     return json.dumps(
         [host(), platform.release(), platform.version(), build, changed.machine, accelerator.model_dump()]
     )
+
+
+def _guest_key(key: str, bootable: Bootable) -> str:
+    """Return a key of a guest that did not boot: the guest may be the reason.
+
+    With our init it is the kernel with its command line, which many guests share.
+    """
+    parts = (bootable.kernel,) if bootable.reports and bootable.kernel else bootable.parts().values()
+    return json.dumps([key, bootable.cmdline, *bootable.qemu_args, *(part.sha256 for part in parts)])
 
 
 def _attempt(machine: Machine, accelerator: Accelerator, bootable: Bootable) -> str:
