@@ -273,13 +273,17 @@ def test_commands_that_are_empty(tmp_path: Path) -> None:
 def test_a_layer_is_kept_for_the_very_machine_that_made_it(changes: dict[str, Any]) -> None:
     """An architecture of somebody else's project may have the name of a shipped one."""
     order: Any = SimpleNamespace(
-        recipe=SimpleNamespace(configure=False, prepare=("uname -n >/name",)), image=SimpleNamespace(digest="image")
+        recipe=SimpleNamespace(configure=False, prepare=("uname -n >/name",)),
+        image=SimpleNamespace(digest="image"),
+        suites=("one",),
     )
     kernel = Kernel(name="6.1", release="6.1.0", version="6.1", architecture="amd64")
     nothing: Any = None
     init: Any = SimpleNamespace(digest="init")
     keys = {_Work(order, nothing, make_machine(**each), kernel, init, nothing).key for each in ({}, changes)}
     assert len(keys) == 2
+    other: Any = SimpleNamespace(**{**vars(order), "suites": ("other",)})
+    assert _Work(other, nothing, make_machine(), kernel, init, nothing).key not in keys
 
 
 def test_names_of_shipped_images() -> None:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from bootmatrix.model import Verdict
+from bootmatrix.signoff import verify
 from bootmatrix.signoff.manifest import read_lines, write_lines
 from bootmatrix.signoff.verify import changed_since
 from samples import green_records, make_cell, make_record, mixed_records, write_run
@@ -51,6 +52,19 @@ def test_a_sign_off_of_one_release_is_none_of_another(signing: Tool, signed: Pat
         said = signing("verify", signed, *words, "--key", keys[1], status=1)
         assert f"for release '{RELEASE}', not 'influxdb-1.7.0'" in said
         assert "PASSED" not in said
+
+
+def test_the_manifest_that_is_compared_is_the_attested_one(
+    signing: Tool, signed: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody replaces it after it was digested."""
+    real = verify._read
+    other = {"SHA256SUMS": b"ran.json"}
+    monkeypatch.setattr(
+        verify, "_read", lambda file, *more: real(file, *more).replace(b"run.json", other.get(file.name, b"run.json"))
+    )
+    checked = verify.verify_signoff(signed, RELEASE, keys[1])
+    assert f"signoff/{RELEASE}/SHA256SUMS: changed" in checked.faults
 
 
 def test_a_copy_under_another_release_does_not_hold(signing: Tool, signed: Path, keys: tuple[Path, Path]) -> None:

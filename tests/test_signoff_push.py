@@ -11,8 +11,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from bootmatrix.errors import UntrustedError
 from bootmatrix.model import Artefact, ImageContents
-from bootmatrix.signoff.verify import STATEMENT_FILE
+from bootmatrix.signoff.manifest import MANIFEST_FILE
+from bootmatrix.signoff.published import _artifact
+from bootmatrix.signoff.sent_report import REPORT_FILE
+from bootmatrix.signoff.verify import PAGE_FILE, STATEMENT_FILE
 from bootmatrix.source.images.referrers import INDEX, MANIFEST
 from image_maker import Made, Pusher, files, make_image, make_index
 from referrers_registry import referrers_registry
@@ -37,6 +41,18 @@ def signed(signing: Tool, sha256: str, *more: str | Path) -> Path:
     folder = written(signing, records)
     signing.make(folder, *more)
     return folder
+
+
+@pytest.mark.parametrize("name", [MANIFEST_FILE, PAGE_FILE, REPORT_FILE])
+def test_what_is_pushed_is_what_was_verified(signing: Tool, name: str) -> None:
+    """Somebody replaces a file between the two."""
+    place = signed(signing, "1" * 64) / "signoff" / RELEASE
+    attested = json.loads((place / STATEMENT_FILE).read_bytes())
+    assert {file.name for file in _artifact(place, attested).files} >= {name, STATEMENT_FILE}
+    data = (place / name).read_bytes()
+    (place / name).write_bytes(data.replace(b"a", b"b", 1))
+    with pytest.raises(UntrustedError, match="has changed since it was verified"):
+        _artifact(place, attested)
 
 
 def test_an_index_must_list_an_image_of_the_product(signing: Tool, plain: Running, made: Made) -> None:

@@ -33,6 +33,7 @@ from bootmatrix.qemu.cgroup import places
 from bootmatrix.qemu.host import available_memory_mib
 from bootmatrix.qemu.version import qemu_version
 from bootmatrix.source.connection import client_for, in_words
+from bootmatrix.source.replies import TransientError, check_status
 from bootmatrix.source.settings import Settings
 from bootmatrix.store import default_cache
 from bootmatrix.workspace.single_guest import find_guest
@@ -214,8 +215,8 @@ def archive(workspace: Workspace, profiles: dict[str, Profile]) -> HostCheck:
     try:
         url = f"{settings.address}/dists/{suite}/InRelease"
         with client_for(url, settings) as client:
-            client.head(url, timeout=ARCHIVE_LIMIT_S).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+            check_status(client.head(url, timeout=ARCHIVE_LIMIT_S))
+    except (httpx.HTTPError, httpx.InvalidURL, TransientError) as error:
         hint = "Choose another (--archive URL, or BOOTMATRIX_ARCHIVE), or work from the cache with --offline."
         return HostCheck("missing", "archive", f"{address}: {in_words(error)}", hint)
     except BootmatrixError as error:

@@ -1,12 +1,15 @@
 """A sign-off as an artifact of a registry, which refers to the tested image."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from bootmatrix.errors import UntrustedError
+from bootmatrix.fsio import open_plain
 from bootmatrix.load.registries import load_registries, registries_file
 from bootmatrix.model import Registry
 from bootmatrix.signoff.manifest import MANIFEST_FILE
-from bootmatrix.signoff.sent_report import REPORT_FILE
+from bootmatrix.signoff.sent_report import MAX_BYTES, REPORT_FILE, digest_of, split
 from bootmatrix.signoff.statement import PREDICATE_TYPE
 from bootmatrix.signoff.verify import BUNDLE_FILE, ENVELOPE_FILE, PAGE_FILE, PDF_FILE, STATEMENT_FILE
 from bootmatrix.source.images.endpoint import endpoint
@@ -38,9 +41,24 @@ def publish(place: Path, statement: dict[str, Any], image: str) -> str:
     return attach(endpoint(reference.registry, settings, file.parent), reference, _artifact(place, statement), tested)
 
 
+def _verified(file: Path, statement: dict[str, Any]) -> bytes:
+    """Read a file of a sign-off.
+
+    Raises UntrustedError if it is another one than the verified one, which it may have been a moment ago.
+    """
+    with open_plain(file, MAX_BYTES) as opened:
+        data = opened.read()
+    page = split(data)[0] if file.name == REPORT_FILE else data
+    found = digest_of(page) if file.name == REPORT_FILE else sha256(data).hexdigest()
+    signed = {entry["name"]: entry["digest"]["sha256"] for entry in statement["predicate"]["configuration"]}
+    if signed.get(file.name, found) != found:
+        raise UntrustedError(f"{file}: has changed since it was verified")
+    return data
+
+
 def _artifact(place: Path, statement: dict[str, Any]) -> Artifact:
     names = [name for name in FILES if (place / name).is_file()]
-    files = [ArtifactFile(name, FILES[name], (place / name).read_bytes()) for name in names]
+    files = [ArtifactFile(name, FILES[name], _verified(place / name, statement)) for name in names]
     annotations = {
         "org.opencontainers.image.version": place.name,
         "org.opencontainers.image.description": f"sign-off: {statement['predicate']['result']}",

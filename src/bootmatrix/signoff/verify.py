@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -131,8 +132,11 @@ def _changed(contents: Survey, place: Path, attested: dict[str, Any], sent: str)
     faults = differences(beside, current)
     if faults:
         return faults
+    lines = _read(place / MANIFEST_FILE)
+    if sha256(lines).hexdigest() != _digests(attested)[MANIFEST_FILE]:  # it was another one a moment ago
+        return [f"{above}{MANIFEST_FILE}: changed"]
     try:
-        signed = read_lines(_read(place / MANIFEST_FILE))
+        signed = read_lines(lines)
     except InputError as error:
         raise WrongSignature(error.message) from error
     faults = differences(signed, without_signoff(contents.files))

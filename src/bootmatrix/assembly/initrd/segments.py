@@ -36,7 +36,8 @@ def modules_key(kernel: Kernel, files: KernelFiles, paths: list[str]) -> str:
 
 def every_module_segment(kernel: Kernel, files: KernelFiles, builder: Builder) -> Segment:
     """Return the segment with all modules."""
-    key = json.dumps(["every module", FORMAT, kernel.release, files.pack])
+    places = {name: [module.path, module.needs, module.wants, module.aliases] for name, module in files.modules.items()}
+    key = json.dumps(["every module", FORMAT, kernel.release, files.pack, places])
     return segment(key, builder, lambda: write_cpio(every_module_tree(kernel, files, builder.store), EPOCH_S))
 
 

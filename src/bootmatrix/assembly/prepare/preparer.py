@@ -184,6 +184,7 @@ class _Work:
             "image": self.order.image.digest,
             "configure": packaged(CONFIGURE) if recipe.configure else "",
             "prepare": recipe.prepare,
+            "suites": self.order.suites,
             "kernel": self.kernel.model_dump(mode="json"),
             "init": self.init.digest,
             "machine": self.machine.model_dump(mode="json", include=DECIDING),

@@ -71,7 +71,8 @@ class Authorization(httpx.Auth):
         http, plain = self._http(), {"Accept-Encoding": "identity"}
         if credentials and credentials.token:
             form = {**query, "grant_type": "refresh_token", "client_id": CLIENT_ID, "refresh_token": credentials.token}
-            return self._request_token(http, http.build_request("POST", realm, data=form, headers=plain))
+            address = realm.copy_remove_param("scope")  # a server may prefer that of the address
+            return self._request_token(http, http.build_request("POST", address, data=form, headers=plain))
         headers = {**plain, "Authorization": credentials.basic} if credentials else plain
         return self._request_token(http, http.build_request("GET", realm.copy_merge_params(query), headers=headers))
 
