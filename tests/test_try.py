@@ -681,6 +681,9 @@ def test_an_image_with_a_command_and_an_environment(here: Path) -> None:
         (("redis:7", "--env", "A"), "--env 'A' must be NAME=VALUE"),
         (("redis:7", "--get", "a.xml"), "--get 'a.xml' must be the absolute path"),
         (("redis:7", "--get", "/a/../b"), "must be the absolute path"),
+        (("redis:7", "--get", "/a b"), "'/a b' cannot have spaces\n  Name it by a pattern: '/a?b'."),
+        (("./saved-{oci_arch}.tar", "--arch", "x86_64"), "An archive alone: bootmatrix try saved-amd64.tar"),
+        (("./saved-{oci_arch}.tar",), "An archive alone: bootmatrix try saved-amd64.tar"),
         (("redis:7", "--stays", "soon"), "'soon' is not a duration"),
         (("redis:7", "--memory", "2TB"), "'2TB' is not an amount of memory"),
         (("redis:7", "--arch", "x87"), "x87"),
@@ -698,6 +701,7 @@ def test_bad_input_is_one_message(here: Path, words: tuple[str, ...], message: s
     write(here / "tree/x.c")
     write(here / "tree/.gitignore", "out\n")
     write(here / "tree/out/prog", "#!/bin/sh\n", 0o755)
+    write(here / "saved-amd64.tar", "not a program")
     done = tool(here, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

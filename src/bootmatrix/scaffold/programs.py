@@ -66,7 +66,7 @@ def choose_programs(
             raise InputError(fault, _advice(path, profiles))
         if fault:
             choice.lacking[arch] = fault
-            subject = path if path.is_dir() else subject
+            subject = path if path.exists() else subject
         else:
             choice.files[arch] = path
     if not choice.files:
@@ -106,5 +106,7 @@ def _advice(path: Path, profiles: Mapping[str, Profile]) -> str:
             start = file.read(HEADER_BYTES)
     except OSError:
         return "A name for each architecture: './dist/tool-{oci_arch}', or {arch}, {debian_arch}, {uname}, {gnu}."
+    if not is_program(start):
+        return f"A name with placeholders is that of a program. An archive alone: bootmatrix try {quote(str(path))}"
     names = [name for name, profile in profiles.items() if profile.programs and has_magic(start, profile.programs[0])]
     return f"It is for --arch {','.join(names)}." if names else "No profile is for it."

@@ -107,5 +107,8 @@ def _check_words(request: TrialRequest) -> None:
     if request.path and not re.fullmatch(r"/[!-~]*", request.path):
         raise InputError(f"--http {request.path!r} must be a path such as /ping")
     for path in request.results:
-        if not re.fullmatch(r"/.*[^/].*", path) or ".." in path.split("/") or path.split() != [path]:
+        if path.startswith("/") and path.split() != [path]:
+            pattern = re.sub(r"\s", "?", path)
+            raise InputError(f"--get {path!r} cannot have spaces", f"Name it by a pattern: '{pattern}'.")
+        if not re.fullmatch(r"/.*[^/].*", path) or ".." in path.split("/"):
             raise InputError(f"--get {path!r} must be the absolute path of a file or folder in the guest")
