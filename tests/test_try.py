@@ -491,7 +491,9 @@ def test_a_usual_command_brings_its_packages(
     _, notes = write_trial(folder, request, PROFILES)
     base = folder / "images/hello-base/build.yml"
     assert (yaml.safe_load(base.read_text(encoding="utf-8"))["packages"] if base.exists() else None) == expected
-    assert any("needs packages: --packages" in note for note in notes) == (expected is not None and not packages)
+    assert any("brings its packages; to replace them: --packages" in note for note in notes) == (
+        expected is not None and not packages
+    )
 
 
 # Packages

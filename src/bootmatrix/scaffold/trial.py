@@ -96,7 +96,7 @@ def write_trial(
     project = _Project(folder, request, request.thing.name)
     if added:
         listed = ",".join(added)
-        project.notes.append(f"'{request.words[0]}' needs packages: --packages {listed}, unless you name others")
+        project.notes.append(f"'{request.words[0]}' brings its packages; to replace them: --packages {listed}")
     image = _write_image(project, targets, profiles)
     if request.is_open and project.choice and not PLACEHOLDER.search(" ".join(request.thing.paths)):
         targets = _narrow(project, project.choice, targets)
