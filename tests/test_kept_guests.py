@@ -89,6 +89,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     assert made.left() == []
 
 
+def test_the_last_time_to_keep_a_guest_counts(host: Host) -> None:
+    assert host.sh("true", "--keep-alive", "1h")[0] == 0
+    assert "kept 1 h 00 min after its last use" in host.run("guests")[1]
+    status, out, err = host.sh("echo ran", "--keep-alive", "5x")
+    assert (status, out) == (125, "")
+    assert err.startswith("bootmatrix: --keep-alive '5x' is not a duration"), err
+    assert host.sh("true")[0] == 0
+    assert "kept 1 h 00 min after its last use" in host.run("guests")[1]
+
+
 def test_what_takes_time_is_told_until_the_guest_is_ready() -> None:
     reading, writing = os.pipe()
     answer, told = Answer(writing), list[str]()

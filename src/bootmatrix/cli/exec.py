@@ -137,6 +137,7 @@ def _job(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
         "gid": int(user[2] or user[1]),
         "privileged": args.privileged,
         "at": args.at,
+        "keep": args.keep_alive or "",
     }
     if os.isatty(0) and os.isatty(1):
         size = os.get_terminal_size(0)

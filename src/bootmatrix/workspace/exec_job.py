@@ -49,7 +49,7 @@ class ExecJob:
     another path of it, through links, or empty; `cwd` the folder in which the command runs. With `program`, a
     program of the host that is named by its path is copied. `get` are paths that are copied back, relative ones
     from `folder`. `record` is the path of a file for the guest's description, or empty. `at` names the container
-    whose root is used; empty for the guest's usual one.
+    whose root is used; empty for the guest's usual one. A kept guest is kept for the duration `keep` from then on.
     """
 
     words: tuple[str, ...]
@@ -67,6 +67,7 @@ class ExecJob:
     columns: int = 0
     privileged: bool = False
     at: str = ""
+    keep: str = ""
 
     @property
     def terminal(self) -> TerminalSize | None:

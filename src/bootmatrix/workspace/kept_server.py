@@ -23,6 +23,7 @@ from bootmatrix import __version__
 from bootmatrix.errors import BootmatrixError, HostError
 from bootmatrix.guest.attach import CommandStreams, Control
 from bootmatrix.guest.requests import TerminalSize
+from bootmatrix.model.durations import duration_s
 from bootmatrix.progress import LineObserver
 from bootmatrix.store.locks import lock_unused_folder
 from bootmatrix.workspace.exec_job import OUR_STATUS, ExecJob, ExecResult, GuestFiles, run_job
@@ -184,6 +185,8 @@ class KeptServer:
     def __init__(self, settings: KeptSettings, folder: Path, guest: Guest) -> None:
         self._settings, self._folder, self._guest = settings, folder, guest
         self._files = GuestFiles()
+        self._keep_s = settings.keep_s
+        self._info: dict[str, Any] = {}
         self._used = 0
         self._idle_since = anyio.current_time()
 
@@ -193,9 +196,9 @@ class KeptServer:
         `on_ready` is called when others can find it.
         """
         release = self._guest.facts.partition(" ")[0]
-        info = {**vars(self._settings), "version": __version__, "pid": os.getpid(), "started": time.time()}
-        info["release"] = release
-        (self._folder / INFO).write_text(json.dumps(info), encoding="utf-8")
+        self._info = {**vars(self._settings), "version": __version__, "pid": os.getpid(), "started": time.time()}
+        self._info["release"] = release
+        self._write_info()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
             with socket_folder(self._folder) as place:
                 listener.bind(f"{place}/{NEW_SOCKET}")
@@ -211,8 +214,22 @@ class KeptServer:
                         end, _ = listener.accept()
                         tasks.start_soon(self._serve_client, end, tasks.cancel_scope)
 
+    def keep(self, text: str) -> None:
+        """Keep the guest for this duration after its last use.
+
+        Raises InputError if the text is none.
+        """
+        self._keep_s = duration_s(text, "--keep-alive")
+        self._info["keep_s"] = self._keep_s
+        self._write_info()
+
+    def _write_info(self) -> None:
+        draft = self._folder / f"{INFO}.new"
+        draft.write_text(json.dumps(self._info), encoding="utf-8")
+        draft.rename(self._folder / INFO)
+
     async def _end_when_idle(self, scope: anyio.CancelScope) -> None:
-        while self._used or anyio.current_time() < self._idle_since + self._settings.keep_s:
+        while self._used or anyio.current_time() < self._idle_since + self._keep_s:
             await anyio.sleep(0.2)
         scope.cancel()
 
@@ -229,7 +246,7 @@ class KeptServer:
             with end:
                 end.setblocking(False)
                 if _user_of(end) == os.getuid():
-                    await _Client(end, self._guest, self._files, scope).serve()
+                    await _Client(end, self._guest, self._files, scope, self.keep).serve()
         finally:
             self._used -= 1
             self._idle_since = anyio.current_time()
@@ -243,8 +260,15 @@ def _user_of(end: socket.socket) -> int:
 class _Client:
     """A process that runs a command."""
 
-    def __init__(self, end: socket.socket, guest: Guest, files: GuestFiles, scope: anyio.CancelScope) -> None:
-        self._end, self._guest, self._files, self._scope = end, guest, files, scope
+    def __init__(
+        self,
+        end: socket.socket,
+        guest: Guest,
+        files: GuestFiles,
+        scope: anyio.CancelScope,
+        keep: Callable[[str], None],
+    ) -> None:
+        self._end, self._guest, self._files, self._scope, self._keep = end, guest, files, scope, keep
         self._descriptors: list[int] = []
 
     async def serve(self) -> None:
@@ -280,6 +304,8 @@ class _Client:
             tasks.start_soon(self._read_controls, controls, tasks.cancel_scope)
             stdin, stdout, stderr = self._descriptors
             try:
+                if job.keep:
+                    self._keep(job.keep)
                 streams = CommandStreams(stdin, stdout, stderr)
                 result = await run_job(
                     self._guest, job, streams, received, self._files, partial(self._send, {"started": True})
