@@ -191,6 +191,17 @@ def test_hard_links_to_nothing(target: str) -> None:
         tree_of(folder("folder"), link("loop", "loop"), hard_link("b", target))
 
 
+def test_layers_that_replace_each_others_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes time, and the tree does not grow."""
+    monkeypatch.setattr(tree_module, "MAX_ENTRIES", 5)
+    (tmp_path / "layer").write_bytes(make_tar([entry("a"), entry("b")]))
+    tree = Tree()
+    for _ in range(2):
+        tree.add_layer(tmp_path / "layer")
+    with pytest.raises(BuildError, match="its layers have more than 5 entries"):
+        tree.add_layer(tmp_path / "layer")
+
+
 def test_large_files_are_compared_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image of a few MB may have files of several GiB."""
 

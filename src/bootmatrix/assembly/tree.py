@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal
 
 from bootmatrix.assembly.slices import PIECE_BYTES, Slice, SparseSlice, Spool
 from bootmatrix.assembly.tree_limits import (
+    MAX_ENTRIES,
     MAX_HOLES_BYTES,
     MAX_LINKS,
     MAX_NAMES_BYTES,
@@ -107,6 +108,7 @@ class Tree:
     _holes_bytes: int = 0
     _names_bytes: int = 0
     _steps: int = 0
+    _entries: int = 0
     _inside: dict[str, set[str]] = field(default_factory=dict)
     _paths: dict[Node, int] = field(default_factory=dict)
 
@@ -237,6 +239,9 @@ class Tree:
                 return
             with PaxArchive.open(layer, mode="r:", encoding="utf-8") as archive:
                 members = list(archive)
+            self._entries += len(members)
+            if self._entries > MAX_ENTRIES:
+                raise BuildError(f"its layers have more than {MAX_ENTRIES} entries")
             for member in members:
                 self._take_away(member.name)
             for member in members:

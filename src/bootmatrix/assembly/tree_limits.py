@@ -16,6 +16,8 @@ MAX_DEPTH = 256
 """Limit of nested folders: each path contains all of their names."""
 MAX_NODES, MAX_NAMES_BYTES = 500_000, 256 << 20
 """Limits of files, twice those of the largest packages, and of all paths together, which are held in memory."""
+MAX_ENTRIES = 1_000_000
+"""Limit of the entries of all layers of an image together, which may replace each other's files."""
 MAX_STEPS = 20_000_000
 """Limit of the path components resolved while links are followed, each weighted by its depth."""
 MAX_NUMBER = (1 << 32) - 1
