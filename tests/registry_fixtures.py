@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from free_ports import free_port
 from image_maker import Pusher
 from small_server import QuietHandler
 
@@ -35,13 +35,6 @@ PROGRAM = "docker-registry"
 USER, PASSWORD = "captain", "secret of the tests"
 START_LIMIT_S = 60
 PORTS = 5
-
-
-def free_port() -> int:
-    """A port of the loopback on which nobody listens now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @dataclass(frozen=True)

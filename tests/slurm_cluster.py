@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from free_ports import free_port
+
 CONF = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -51,7 +53,7 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
     key.chmod(0o400)
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
     conf = folder / "slurm.conf"
-    ctld, slurmd = _free_port(), _free_port()
+    ctld, slurmd = free_port(), free_port()
     conf.write_text(
         CONF.format(host=socket.gethostname(), folder=folder, cores=os.cpu_count(), ctld=ctld, slurmd=slurmd)
     )
@@ -101,10 +103,3 @@ def _wait_idle(environment: dict[str, str], folder: Path) -> None:
         path.read_text(errors="replace")[-1500:] for path in (*folder.glob("*.log"), *folder.glob("*.out"))
     )
     raise AssertionError(f"Slurm does not start: {done.stdout} {done.stderr}\n{logs}")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -34,6 +34,7 @@ from bootmatrix.guest.requests import GuestRequest, TerminalSize
 from bootmatrix.guest.streams import Incoming
 from bootmatrix.guest.wire import SocketWire
 from bootmatrix.source.guest_repository import Response
+from free_ports import free_port
 
 PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
@@ -386,9 +387,7 @@ def test_a_connection_that_is_broken_off_ends_no_others(program: Path, echo: int
 
 
 def test_requests_are_answered_by_the_host(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setattr(serve, "PORT", port)
     asked: list[bytes] = []
 

@@ -20,7 +20,7 @@ from bootmatrix.load.data_paths import CHECKOUT
 from bootmatrix.load.profile import load_profiles
 from bootmatrix.model import Run
 from bootmatrix.runs.run_store import load_run
-from registry_fixtures import free_port
+from free_ports import free_port
 from ssh_hosts import SshHost, make_key, ssh_hosts, write_hosts
 
 HOST = load_profiles([CHECKOUT / "arch"])[platform.machine()]

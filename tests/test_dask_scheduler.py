@@ -16,9 +16,9 @@ import pytest
 from boot_sector import MACHINE, write_guest
 from bootmatrix.execute.dask.preload import VARIABLE
 from bootmatrix.execute.dask.security import make_run_keys
-from bootmatrix.execute.dask.worker import free_port
 from bootmatrix.model import Run, Verdict
 from bootmatrix.runs.run_store import load_run
+from free_ports import free_port
 
 pytestmark = [pytest.mark.boots, pytest.mark.long]
 

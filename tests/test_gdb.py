@@ -12,16 +12,11 @@ from pathlib import Path
 import pytest
 
 from command_line import Tool
+from free_ports import free_port
 
 pytest_plugins = ("command_line",)
 
 LIMIT_S = 120.0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _packet(text: str) -> bytes:
@@ -53,7 +48,7 @@ def _read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
 
 @pytest.mark.boots
 def test_a_guest_waits_for_gdb_and_goes_on_when_told(tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     cell = ("hello", "--arch", "x86_64", "--kernel", "6.1", "--gdb", str(port))
     command = [sys.executable, "-m", "bootmatrix.cli.main", "run", *cell]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as process:

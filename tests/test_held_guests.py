@@ -20,6 +20,7 @@ import pytest
 import bootmatrix
 from bootmatrix.cell.held import failed_container
 from bootmatrix.errors import InputError
+from free_ports import free_port
 from guests import make_messages
 from kills import adopting, wait_for_children
 
@@ -124,12 +125,6 @@ def test_a_service_is_restarted(spec: Path) -> None:
                     await guest.restart("wrong", timeout=60)
 
     anyio.run(run)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.boots

@@ -15,7 +15,7 @@ import pytest
 
 from bootmatrix.report.writer import write_reports
 from bootmatrix.runs.run_store import load_run
-from registry_fixtures import free_port
+from free_ports import free_port
 from samples import green_records, write_dated
 from stage import BOOTMATRIX, ROOT
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -20,6 +19,7 @@ from bootmatrix.model import Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.runs.run_store import load_run
 from command_line import Result, Tool, refused, tool
+from free_ports import free_port
 from samples import make_cell, make_record, write_dated
 from small_server import QuietHandler
 
@@ -141,9 +141,7 @@ def test_mail_is_sent(tool: Tool, tmp_path: Path) -> None:
             received.append(envelope)
             return "250 OK"
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = Controller(Inbox(), hostname="127.0.0.1", port=port)
     server.start()
     try:
