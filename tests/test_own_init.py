@@ -108,6 +108,7 @@ def test_nor_do_other_init_images(tmp_path: Path, path: str) -> None:
         ("usr/lib/glibc-hwcaps", "-> /containers/services/x/rootfs"),
         ("sbin", "-> ../run/x"),
         ("usr/sbin", "-> ../opt"),
+        ("etc", "-> opt"),
         ("usr/lib", "-> /opt"),
         ("lib/libseccomp.so.2", "x"),
         ("lib/x86_64-linux-gnu/libseccomp.so.2", "x"),

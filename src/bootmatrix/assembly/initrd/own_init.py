@@ -163,15 +163,15 @@ def check_images(tree: Tree, init: Iterable[StoredImage], store: Store) -> None:
 def _check_precedence(tree: Tree, trees: Sequence[tuple[StoredImage, Tree]]) -> None:
     """Refuse libraries that a loader takes in the place of another image's.
 
-    So are links by which a program or library would come from where containers write, or the folders of programs or
-    libraries from another.
+    So are links by which a program or library would come from where containers write, or the folders of programs,
+    libraries or settings from another.
 
     Raises BuildError if an image has one.
     """
     libraries = [{tree.resolve(path) for path in files.nodes if _is_library(path)} for _, files in trees]
     for (image, files), own in zip(trees, libraries, strict=True):
-        for folder in sorted(ROOT_LINKS, reverse=True):
-            if (where := files.resolve(folder, whole=True)) not in ROOT_LINKS:
+        for folder in ("etc", *sorted(ROOT_LINKS, reverse=True)):
+            if (where := files.resolve(folder, whole=True)) not in {"etc", *ROOT_LINKS}:
                 raise BuildError(f"the init image {image.reference} brings /{folder}, a link to /{where}", HINT)
         others = {place for other in libraries if other is not own for place in other}
         for path, node in files.nodes.items():
