@@ -28,8 +28,8 @@ from bootmatrix.guest.client import AgentClient
 from bootmatrix.guest.commands import channel_of, connection, run_command
 from bootmatrix.guest.forward import forwarded
 from bootmatrix.guest.frames import EXIT, HELLO, VERSION, ExitKind, Frame, FrameType, StreamNumber, greeting_token
-from bootmatrix.guest.outbound import TreeLimits, check_tree, tree_records
-from bootmatrix.guest.records import PARTIAL
+from bootmatrix.guest.outbound import Known, TreeLimits, check_tree, tree_records
+from bootmatrix.guest.records import PARTIAL, RecordReader
 from bootmatrix.guest.requests import GuestRequest, TerminalSize
 from bootmatrix.guest.streams import Incoming
 from bootmatrix.guest.wire import SocketWire
@@ -324,6 +324,36 @@ def test_a_file_that_cannot_be_read_is_named_before_anything_is_sent() -> None:
                 os._exit(0 if error.message == f"{folder}/secret: Permission denied" else 1)
             os._exit(2)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def sent(folder: Path, known: Known) -> dict[str, tuple[int, bytes]]:
+    """Return the time and content of each file that is sent into a guest."""
+    found: dict[str, tuple[int, bytes]] = {}
+    record = None
+    for item in RecordReader().feed(b"".join(tree_records(folder, TreeLimits(), known))):
+        if isinstance(item, bytes):
+            assert record
+            found[record.path] = record.mtime_s, item
+        else:
+            record = item
+    return found
+
+
+def test_a_file_is_sent_again_if_another_has_its_size_and_time(tmp_path: Path) -> None:
+    known: Known = {}
+    for content in (b"one", b"two"):  # as archives and `cp -p` write them
+        (tmp_path / "program").write_bytes(content)
+        os.utime(tmp_path / "program", (1000, 1000))
+        assert sent(tmp_path, known) == {"program": (1000, content)}
+        assert not sent(tmp_path, known)
+
+
+def test_a_file_that_is_sent_later_is_newer_than_what_was_made_of_it(tmp_path: Path) -> None:
+    known: Known = {}
+    for name, time_s in (("first", 1000), ("later", 1001)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, ns=(0, 1000_600_000_000))
+        assert sent(tmp_path, known) == {name: (time_s, b"x")}
 
 
 @pytest.fixture

@@ -17,11 +17,15 @@ MAX_FILES = 50_000
 MAX_BYTES = 4 << 30
 MAX_DEPTH = 128
 MAX_LINKS = 40
+NS = 10**9
 MAX_NAMED = 3
 """Paths in a note."""
 
-Known = dict[str, tuple[int, int, int]]
-"""Size, time (ns) and mode of what a guest has from the host, by its path there."""
+Known = dict[str, tuple[int, int, int, int]]
+"""Size, mode, times (ns) of content and status of what a guest has from the host, by its path there.
+
+The time of the content alone can be set: archives and `cp -p` give another content the same one.
+"""
 
 
 @dataclass
@@ -64,11 +68,16 @@ class TreeLimits:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file, link or folder of the host, and its path below the top."""
+    """A file, link or folder of the host, and its path below the top.
+
+    Records have whole seconds. What `is_later` than another copy has the next one: for make, a source that was edited
+    is newer than what the guest built of it before.
+    """
 
     path: str
     below: str
     status: os.stat_result
+    is_later: bool = False
 
     @property
     def top(self) -> str:
@@ -76,12 +85,12 @@ class _Entry:
         return self.path.removesuffix(self.below).rstrip("/") or "/"
 
     @property
-    def identity(self) -> tuple[int, int, int]:
-        return self.status.st_size, self.status.st_mtime_ns, self.status.st_mode
+    def identity(self) -> tuple[int, int, int, int]:
+        return self.status.st_size, self.status.st_mode, self.status.st_mtime_ns, self.status.st_ctime_ns
 
     def record(self, kind: RecordType, size: int = 0, target: str = "") -> bytes:
-        status = self.status
-        mode, mtime_s = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+        mode = stat.S_IMODE(self.status.st_mode)
+        mtime_s = (self.status.st_mtime_ns + (NS - 1 if self.is_later else 0)) // NS
         return TreeRecord(kind, self.below, mode, size, mtime_s, target).encoded()
 
 
@@ -93,7 +102,7 @@ def tree_records(top: Path, limits: TreeLimits, known: Known | None = None) -> I
     Raises InputError if it cannot be read, or is too large.
     """
     with _input_errors(limits):
-        for entry in list(_entries(_Entry(str(top), "", top.stat()), limits, 0)):
+        for entry in list(_entries(_Entry(str(top), "", top.stat(), bool(known)), limits, 0)):
             yield from _record(entry, known)
     yield TreeRecord(RecordType.END).encoded()
 
@@ -135,7 +144,8 @@ def _entries(entry: _Entry, limits: TreeLimits, depth: int) -> Iterator[_Entry]:
         )
     for inner in ordered:
         below = f"{entry.below}/{inner.name}" if entry.below else inner.name
-        yield from _entries(_Entry(inner.path, below, inner.stat(follow_symlinks=False)), limits, depth + 1)
+        status = inner.stat(follow_symlinks=False)
+        yield from _entries(_Entry(inner.path, below, status, entry.is_later), limits, depth + 1)
 
 
 def links_of(path: str) -> Iterator[tuple[str, str]]:
@@ -165,7 +175,7 @@ def outdated(known: Known, folder: str) -> list[str]:
     """
     found: list[str] = []
     for path in sorted(known, key=lambda path: path.split("/")):
-        mode = known[path][2]
+        mode = known[path][1]
         is_below = bool(found) and path.startswith(f"{found[-1]}/")
         if is_below or ((stat.S_ISREG(mode) or path.startswith(f"{folder}/")) and not _is_there(path, mode)):
             del known[path]

@@ -199,7 +199,7 @@ def _removable(files: GuestFiles, job: ExecJob) -> list[str]:
 
     It is what is gone of its folder, and programs elsewhere once they are many.
     """
-    sizes = {path: size for path, (size, _, _) in files.known.items()}
+    sizes = {path: size for path, (size, *_) in files.known.items()}
     folder = job.folder if job.tree else ""
     now = []
     for path in (*outdated(files.known, folder), *files.gone):

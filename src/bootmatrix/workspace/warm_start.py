@@ -93,7 +93,7 @@ def _stamp(path: str) -> str:
         status = os.stat(path)  # noqa: PTH116
     except OSError:
         return f"{path}\n"
-    return f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ino}\n"
+    return f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n"
 
 
 def find(cache: Path, key: str) -> WarmStart | None:
