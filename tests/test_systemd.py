@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.model import Record
+from bootmatrix.packaged import packaged
 from bootmatrix.runs.run_store import load_run
 
 UNIT = "[Unit]\nDescription=x\n[Service]\nExecStart=/bin/sh -c '{}'\n[Install]\nWantedBy=multi-user.target\n"
@@ -30,6 +31,30 @@ def tried(folder: Path, arch: str, command: str) -> Record:
     assert (folder / "reports/latest").exists(), done.stdout + done.stderr
     (record,) = load_run(folder / "reports/latest").records
     return record
+
+
+SYSTEMCTL = """#!/bin/sh
+case "$*" in
+  *SubState*) read -r state rest <states; echo "$state"; echo "${rest:-$state}" >states ;;
+  is-active*) echo active ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("states", "status"), [("running", 0), ("exited", 0), ("running exited", 1), ("exited running", 0)]
+)
+def test_a_unit_that_is_active_without_its_processes(tmp_path: Path, states: str, status: int) -> None:
+    (tmp_path / "states").write_text(f"{states}\n")
+    for name, text in {"systemctl": SYSTEMCTL, "journalctl": "#!/bin/sh\n"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script = packaged("scaffold/unit.sh", unit="x.service", stays_s="0", limit_s="1")
+    script = script.replace("/run/bootmatrix", f"{tmp_path}/run")
+    subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+    output = (tmp_path / "run/output").read_text()
+    assert int((tmp_path / "run/status").read_text()) == status, output
+    assert ("its processes ended" in output) is bool(status)
 
 
 @pytest.mark.boots

@@ -539,6 +539,16 @@ def test_a_unit_of_any_of_the_packages(here: Path) -> None:
     assert service.command == ("/bin/sh", "-c", "exec /usr/bin/xd")
 
 
+@pytest.mark.parametrize("kind", ["forking", "oneshot"])
+def test_a_unit_whose_program_ends_is_for_systemd(here: Path, kind: str) -> None:
+    unit = f"[Service]\nType={kind}\nExecStart=/usr/bin/xd\n".encode()
+    write(here / "x_1_all.deb", deb("x", "all", {"lib/systemd/system/x.service": unit}))
+    thing = find_thing(["x_1_all.deb"])
+    with pytest.raises(InputError, match=f"x.service has Type={kind}"):
+        write_trial(here / "other", TrialRequest(thing, service="x", arch=("x86_64",)), PROFILES)
+    project(here, TrialRequest(thing, service="x", systemd=True, arch=("x86_64",)))
+
+
 def test_packages_installed_for_systemd(here: Path) -> None:
     unit = b"[Service]\nExecStart=/usr/bin/xd\n"
     write(here / "x_1_all.deb", deb("x", "all", {"lib/systemd/system/x.service": unit}))
@@ -677,6 +687,8 @@ def test_an_image_with_a_command_and_an_environment(here: Path) -> None:
         (("./tree", "--port", "80"), "need a command that stays"),
         (("redis:7", "--service", "x"), "--service is for packages"),
         (("redis:7", "--packages", "gcc"), "--packages cannot be combined with an image"),
+        (("x.deb", "--service", "x", "--", "curl", "localhost"), "--service starts what its unit says"),
+        (("x.deb", "--service", "x", "--systemd", "--get", "/x.xml"), "--get cannot be combined with --systemd"),
         (("./tree", "--packages", "GCC", "--", "x"), "'GCC' cannot be the name of a package"),
         (("redis:7", "--port", "0"), "must be a number from 1 to 65535"),
         (("redis:7", "--http", "ping"), "--http 'ping' must be a path"),

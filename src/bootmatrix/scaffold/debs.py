@@ -16,6 +16,8 @@ UNIT_FOLDERS = ("lib/systemd/system/", "usr/lib/systemd/system/")
 MAX_UNIT_BYTES = 1 << 20
 EVERY = "all"
 """Debian's name of packages for every architecture."""
+ENDING = {"forking", "oneshot"}
+"""Types of services whose first process ends (systemd.service(5))."""
 PREFIXES = "-@+!:"
 """Before the path of a service's program (systemd.service(5))."""
 
@@ -89,10 +91,10 @@ def copy_packages(packages: Sequence[LocalPackage], target: Path, architectures:
                 shutil.copyfile(package.path, target / debian / f"{package.name}.deb")
 
 
-def service_command(package_files: Sequence[Path], service: str) -> tuple[str, ...]:
+def service_command(package_files: Sequence[Path], service: str, *, systemd: bool = False) -> tuple[str, ...]:
     """Return a command that does what a package's unit starts.
 
-    Raises InputError if no package has the unit, or it starts nothing.
+    Raises InputError if no package has the unit, or it starts nothing, or, without systemd, nothing that stays.
     """
     unit = service if service.endswith(".service") else f"{service}.service"
     known: set[str] = set()
@@ -104,9 +106,22 @@ def service_command(package_files: Sequence[Path], service: str) -> tuple[str, .
                     continue
                 known.add(Path(name).name)
                 if Path(name).name == unit and member.size <= MAX_UNIT_BYTES and (file := archive.extractfile(member)):
-                    return _command(file.read().decode("utf-8", "replace"), unit)
+                    text = file.read().decode("utf-8", "replace")
+                    if not systemd:
+                        _check_stays(text, unit)
+                    return _command(text, unit)
     units = f" It has {', '.join(sorted(known))}." if known else ""
     raise InputError(f"the packages have no unit {unit}.{units}")
+
+
+def _check_stays(text: str, unit: str) -> None:
+    """Refuse a unit whose program ends when it has started: it would count as a service that ended."""
+    types = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith("Type=")]
+    if types and types[-1] in ENDING:
+        raise InputError(
+            f"the unit {unit} has Type={types[-1]}: its program ends when it has started",
+            "With --systemd the unit is started as its type says.",
+        )
 
 
 def _command(text: str, unit: str) -> tuple[str, ...]:

@@ -228,7 +228,7 @@ def _add_packages(project: _Project, recipe: dict[str, Any], archs: list[str], p
     recipe["debs"] = [f"./debs/{{debian_arch}}/{name}.deb" for name in names]
     if request.service:
         paths = [package.path for package in packages if package.architecture in {EVERY, *used}]
-        project.command = service_command(paths, request.service)
+        project.command = service_command(paths, request.service, systemd=request.systemd)
     if request.systemd:
         recipe |= {"configure": True, "keep": list(KEPT)}
         project.command = SYSTEMD

@@ -80,12 +80,22 @@ def check_request(request: TrialRequest) -> None:
         raise InputError("there is nothing to run: packages need a command or --service", "Such as: -- tool --version")
     if request.service and kind != "packages":
         raise InputError("--service is for packages, whose unit it names")
+    if request.service and request.words:
+        raise InputError(
+            "--service starts what its unit says, and runs no other command",
+            "Give either. To look at the running service: --port or --http.",
+        )
     if request.no_ignore and kind != "folder":
         raise InputError("--no-ignore is for a folder")
     if kind == "image":
         _check_image(request)
     if request.systemd and not request.service:
         raise InputError("--systemd needs --service: the unit that must be active")
+    if request.systemd and request.results:
+        raise InputError(
+            "--get cannot be combined with --systemd: a system that systemd runs is turned off with its files",
+            "The journal is in the report. Without --systemd, the program of the unit is started alone.",
+        )
     _check_words(request)
 
 

@@ -17,6 +17,8 @@ is_active() { [ "$(systemctl is-active "$UNIT" 2>/dev/null)" = active ]; }
 is_starting() { case $(systemctl is-system-running 2>/dev/null) in initializing | starting) ;; *) false ;; esac; }
 since() { systemctl show --property=ActiveEnterTimestampMonotonic "$UNIT"; }
 property() { systemctl show --value --property="$1" "$2"; }
+# With RemainAfterExit, a unit whose processes have ended stays active: "running" becomes "exited".
+is_now() { [ "$(property SubState "$UNIT")" = "$1" ]; }
 # Such as `x.service failed: exit-code, status 3`, with the results of systemd.exec(5).
 state_of() {
   state=$(property ActiveState "$1") result=$(property Result "$1") status=$(property ExecMainStatus "$1")
@@ -37,9 +39,11 @@ until is_active; do
   sleep 0.5
 done
 passed "$UNIT is active"
-since=$(since)
+since=$(since) was_running=
+! is_now running || was_running=yes
 sleep $STAYS_S
 is_active || failed "$(state_of "$UNIT")"
+[ -z "$was_running" ] || ! is_now exited || failed "$UNIT is active, but its processes ended within $STAYS_S s"
 [ "$(since)" = "$since" ] || failed "$UNIT was restarted within $STAYS_S s"
 passed "$UNIT stays active for $STAYS_S s"
 set -- $(systemctl list-units --state=failed --plain --no-legend | cut -d' ' -f1)
