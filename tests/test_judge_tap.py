@@ -95,6 +95,8 @@ def test_each_line_is_a_result() -> None:
         ("1..1\nnot ok 1 - a \\# TODO is quoted\n", "not ok: a # TODO is quoted"),
         ("1..1\nnot ok 1 a # TIMEOUT 45 seconds\n", "not ok: a"),
         ("1..3\nok 1\nok\n", "expected 3 results, got 2"),
+        ("1..2\nok 1 - a\nok\n", "expected 2 results, got 1"),
+        ("TAP version 13\nTAP version 13\n1..1\nok 1 - of another program\n", "no plan: results may be missing"),
         ("  TAP version 13\n  ok 1 - of nothing\n", "no plan: results may be missing"),
         ("1..2\rok 1\rnot ok 2 - on an old line\r", "not ok: on an old line"),
         *((f"ok 1\n{start}not ok 2 - a\n", "not ok: a") for start in INVISIBLE_STARTS),
@@ -117,6 +119,8 @@ def test_a_fault_in_it_is_no_pass(text: str, fault: str) -> None:
     [
         "",
         "ok 1\nok 2\n1..2\n",
+        "ok 1\nok\nok 3\n1..3\n",
+        "TAP version 13\n1..0 # SKIP no device\nTAP version 13\n1..1\nok 1\n",
         "ok\n",
         "1..0 # SKIP not on this machine\n",
         "KTAP version 1\n1..1\n    KTAP version 1\n    1..2\n    ok 1 - a\n    ok 2 - b\nok 1 - outer\n",

@@ -47,9 +47,10 @@ class UnreadableTap(ValueError):
 class TapLevel:
     """Lines of one indentation: the top level, or a result's subtests.
 
-    `bare` counts results without number and name: runners such as prove print one after the results of a file.
-    `is_remark` is true if its first line begins with a hash sign. `plans` are all plans of some tests; `runs` are the
-    lengths of results numbered from 1 on, those of one program each, and None if others are between.
+    `programs` counts plans, those of no tests too; `bare` counts results without number and name: runners such as
+    prove print one after the results of a file. `is_remark` is true if its first line begins with a hash sign. `plans`
+    are all plans of some tests; `runs` are the lengths of results numbered from 1 on, those of one program each, and
+    None if others are between.
     """
 
     indent: int
@@ -61,15 +62,21 @@ class TapLevel:
     seen: int = 0
     bare: int = 0
     versions: int = 0
+    programs: int = 0
     numbers: set[int] = field(default_factory=set)
     repeated: list[int] = field(default_factory=list)
 
     @property
     def is_fulfilled(self) -> bool:
-        """True if the results match the plan; one in remarks alone does not count."""
+        """True if the results match the plan; one in remarks alone does not count.
+
+        Bare results may be a runner's or a script's: they stand for none that the numbers show to be missing.
+        """
         if self.planned is None or (self.is_remark and not self.seen and not self.versions):
             return True
-        return self.seen - self.bare <= self.planned <= self.seen
+        named = self.seen - self.bare
+        is_lacking = bool(self.numbers) and max(self.numbers) < self.planned
+        return named <= self.planned <= (named if is_lacking else self.seen)
 
     def count(self, number: int | None) -> None:
         """Count a result of a number for its program's plan."""
@@ -171,6 +178,7 @@ def _take(tap: ParsedTap, line: TapLine) -> None:
         tap.faults.append(f"bailed out: {line.text}")
     else:
         level.planned = (level.planned or 0) + (line.number or 0)
+        level.programs += 1
         level.plans += [line.number] if line.number else []
         if line.directive:
             verdict, detail = _verdict(line)
@@ -237,14 +245,17 @@ def _verdict(line: TapLine) -> tuple[Verdict, str]:
 def _close(tap: ParsedTap, level: TapLevel, parent: str) -> None:
     name = f"{parent}: " if parent else ""
     if not level.is_fulfilled:
-        tap.faults.append(f"{name}expected {level.planned} results, got {level.seen}")
+        named = level.seen - level.bare
+        seen = named if named <= (level.planned or 0) <= level.seen else level.seen
+        tap.faults.append(f"{name}expected {level.planned} results, got {seen}")
     elif short := level.shortfall():
         tap.faults.append(f"{name}expected {short[0]} results, got {short[1]}")
     elif len(level.plans) == 1 and level.numbers and max(level.numbers) > (level.planned or 0):
         tap.faults.append(f"{name}expected {level.planned} results, got number {max(level.numbers)}")
     # Without a plan, "ok" may be prose. Output with a version line must have a plan, except that of subtests with a
     # parent result: KUnit's parameters had no plan up to Linux 6.16.
-    if level.planned is None and level.versions and not parent:
+    # Each further version line is another program's, which may have ended before its plan.
+    if level.versions > level.programs and not parent:
         tap.faults.append(f"{name}no plan: results may be missing")
     if level.repeated and len(level.plans) <= 1 and (level.planned is not None or level.versions):
         tap.faults.append(f"{name}duplicate result number {level.repeated[0]}")

@@ -115,7 +115,10 @@ def service_command(package_files: Sequence[Path], service: str, *, systemd: boo
 
 
 def _check_stays(text: str, unit: str) -> None:
-    """Refuse a unit whose program ends when it has started: it would count as a service that ended."""
+    """Refuse a unit whose program ends when it has started.
+
+    It would count as a service that ended unasked.
+    """
     types = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith("Type=")]
     if types and types[-1] in ENDING:
         raise InputError(
