@@ -539,6 +539,25 @@ def test_a_unit_of_any_of_the_packages(here: Path) -> None:
     assert service.command == ("/bin/sh", "-c", "exec /usr/bin/xd")
 
 
+def test_an_old_report_of_tests_is_not_the_runs(here: Path) -> None:
+    write(here / "tree/t.sh", "exit 0", 0o755)
+    junit = "<testsuite><testcase name='a'/></testsuite>"
+    old = {"report.xml": junit, "out/a.xml": junit, "out/b.tap": "1..1\nok 1\n", "out/cut.xml": junit[:9]}
+    kept = {"out/pom.xml": "<project/>", "out/c.txt": "x", "data.xml": junit, "sub/report.xml": junit}
+    for name, text in {**old, **kept}.items():
+        write(here / "tree" / name, text)
+    results = ("/src/tree/report.xml", "/src/tree/out/*", "/src/tree/sub", "/src/tree", "/elsewhere/data.xml")
+    request = TrialRequest(find_thing(["./tree"]), words=("./t.sh",), arch=("x86_64",), results=results)
+    (here / "project").mkdir()
+    _, notes = write_trial(here / "project", request, PROFILES)
+    tree = here / "project/images/tree/tree"
+    files = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    assert files == {"t.sh", *kept}
+    assert (
+        notes[1] == "left out, as the command is to write what --get names: report.xml, out/a.xml, out/b.tap and 1 more"
+    )
+
+
 @pytest.mark.parametrize("kind", ["forking", "oneshot"])
 def test_a_unit_whose_program_ends_is_for_systemd(here: Path, kind: str) -> None:
     unit = f"[Service]\nType={kind}\nExecStart=/usr/bin/xd\n".encode()

@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self
 
 from bootmatrix.judge.foreign_reports import ForeignReport, count_failures, find_report, foreign_root
@@ -240,6 +240,16 @@ def _read_tree(file: CollectedFile, saved: BinaryIO) -> Iterator[ParsedResults]:
 
 def _is_report(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in {".xml", ".tap"}
+
+
+def counts_as_report(file: Path) -> bool:
+    """Return whether a file, if it came from a guest, would be judged."""
+    suffix = file.suffix.lower()
+    if suffix != ".xml":
+        return suffix == ".tap"
+    with file.open("rb") as stream:
+        root = foreign_root(stream.read(MAX_FILE_BYTES))
+    return not root or find_report(root) is not None
 
 
 def _find_missing(sent: FileCounts, missing: FileCounts, bootable: Bootable) -> Iterator[Finding]:

@@ -6,12 +6,13 @@ import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bootmatrix.errors import InputError, ToolMissing, readable
 from bootmatrix.git import run_git
+from bootmatrix.judge.result_files import counts_as_report
 
 IGNORE_FILE = ".gitignore"
 ALWAYS = {".git", ".hg", ".svn"}
@@ -46,14 +47,15 @@ class CopiedTree:
         files = "1 file" if self.files == 1 else f"{self.files:,} files"
         yield f"copied {files}, {self.size_bytes:,} bytes"
         if self.ignored:
-            yield f"left out, as {IGNORE_FILE} says: {_some(self.ignored)}; --no-ignore copies them"
+            yield f"left out, as {IGNORE_FILE} says: {some(self.ignored)}; --no-ignore copies them"
         if self.special:
-            yield f"left out, as they are not files: {_some(self.special)}"
+            yield f"left out, as they are not files: {some(self.special)}"
         if self.outside:
-            yield f"links that lead out of the tree lead nowhere in the guest: {_some(self.outside)}"
+            yield f"links that lead out of the tree lead nowhere in the guest: {some(self.outside)}"
 
 
-def _some(paths: list[str]) -> str:
+def some(paths: Sequence[str]) -> str:
+    """List the first paths, and count the others."""
     more = len(paths) - NAMED
     return ", ".join(paths[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -93,6 +95,23 @@ def check_program(word: str, source: Path, copy: Path) -> None:
     if not path.is_file() or not path.stat().st_mode & 0o100:
         hint = f"Make it so: chmod +x {word}, or name its interpreter: -- sh {word}."
         raise InputError(f"{word} in {source} is not executable", hint)
+
+
+def remove_reports(tree: Path, place: str, results: Iterable[str]) -> list[str]:
+    """Remove reports of tests from a copy that will be at a place in a guest.
+
+    Those that `results`, paths or patterns there, name: if the command wrote none, an old one would count as its own.
+    """
+    removed = []
+    for name in results:
+        path = PurePosixPath(name)
+        if path == PurePosixPath(place) or not path.is_relative_to(place):
+            continue
+        for file in sorted(tree.glob(str(path.relative_to(place)))):
+            if file.is_file() and not file.is_symlink() and counts_as_report(file):
+                file.unlink()
+                removed.append(str(file.relative_to(tree)))
+    return removed
 
 
 class _Copier:

@@ -18,7 +18,7 @@ from bootmatrix.model.spec import ENGINE_CAPABILITIES
 from bootmatrix.packaged import packaged
 from bootmatrix.scaffold.debs import EVERY, choose_packages, copy_packages, read_packages, service_command
 from bootmatrix.scaffold.programs import FileChoice, choose_programs
-from bootmatrix.scaffold.source_tree import check_program, copy_tree
+from bootmatrix.scaffold.source_tree import check_program, copy_tree, remove_reports, some
 from bootmatrix.scaffold.systemd import SYSTEMD, SYSTEMD_FILES, SYSTEMD_PACKAGES, systemd_parts, unit_name
 from bootmatrix.scaffold.thing import PLACEHOLDER, find_thing
 from bootmatrix.scaffold.trial_request import DEFAULT_IMAGE, PREPARED_IMAGE, TrialRequest, check_request, with_packages
@@ -201,6 +201,8 @@ def _add_folder(project: _Project, recipe: dict[str, Any]) -> None:
     project.notes += copied.notes()
     check_program(project.request.words[0], source, tree)
     project.cwd = f"{SOURCES}/{project.name}"
+    if old := remove_reports(tree, project.cwd, project.request.results):
+        project.notes.append(f"left out, as the command is to write what --get names: {some(old)}")
     recipe |= {"files": [{"path": project.cwd.lstrip("/"), "source": "tree"}], "workdir": project.cwd}
 
 
