@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
+from bootmatrix.errors import DamagedCache
 from bootmatrix.guest.serve import PORT
+from bootmatrix.load.data_paths import CHECKOUT
+from bootmatrix.load.profile import load_profiles
+from bootmatrix.model import Artefact, Bootable, Forkable
+from bootmatrix.snapshot.cache import SnapshotCache
+from bootmatrix.snapshot.pool import SnapshotPool, no_limit
+from bootmatrix.snapshot.snapshot import new_memory, taken
 from bootmatrix.store import Store, default_cache
 from bootmatrix.workspace import warm_start
 
@@ -25,7 +32,7 @@ def snapshot_key(program: Path) -> str:
     return json.dumps({"qemu": [str(program), "7.2.22", status.st_size, status.st_mtime_ns]})
 
 
-FIELDS: dict[str, Any] = {"snapshot": snapshot_key(Path("/bin/sh")), "files": []}
+FIELDS: dict[str, Any] = {"snapshot": snapshot_key(Path("/bin/sh")), "disk": "", "others": []}
 
 
 def keep(store: Store, key: str, good_for_s: float, **fields: object) -> None:
@@ -43,9 +50,7 @@ def test_inputs_are_found_until_an_index_is_to_be_asked_for_again(tmp_path: Path
     keep(store, "now", 60)
     keep(store, "over", -1)
     keep(store, "never", 1e9)
-    found = warm_start.find(tmp_path, "now")
-    assert found and found.are_files_sound()
-    assert found.snapshot() is None
+    assert warm_start.find(tmp_path, "now")
     assert [warm_start.find(tmp_path, key) for key in ("over", "never", "unknown")] == [None, None, None]
 
 
@@ -70,14 +75,48 @@ def test_records_of_other_days_are_removed(tmp_path: Path) -> None:
     assert list((tmp_path / "memo" / warm_start.KIND).iterdir()) == [new]
 
 
-def test_a_damaged_file_is_seen(tmp_path: Path) -> None:
+def test_a_copy_needs_its_snapshot_and_its_disk(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    digest = store.add_bytes(b"a kernel")
-    store.blob(digest).chmod(0o644)
-    store.blob(digest).write_bytes(b"a kerne!")
-    keep(store, "key", 60, files=[digest])
-    found = warm_start.find(tmp_path, "key")
-    assert found and not found.are_files_sound()
+    disk, kernel = store.add_bytes(b"a disk"), store.add_bytes(b"a kernel")
+    keep(store, "key", 60, disk=disk, others=[kernel])
+    assert not find(tmp_path).is_sound(), "the snapshot is not there"
+    SnapshotCache(store).put(FIELDS["snapshot"], taken(new_memory(1), 1, b"state", b"console"))
+    found = find(tmp_path)
+    assert found.is_sound()
+    assert (found.snapshot() or pytest.fail()).state == b"state"
+    spoil(store, kernel)
+    assert find(tmp_path).is_sound(), "a copy does not need the kernel"
+    with pytest.raises(DamagedCache, match="a damaged file"):
+        find(tmp_path).check_others()
+    spoil(store, disk)
+    assert not find(tmp_path).is_sound()
+
+
+def find(cache: Path) -> warm_start.WarmStart:
+    found = warm_start.find(cache, "key")
+    assert found
+    return found
+
+
+def spoil(store: Store, sha256: str) -> None:
+    store.blob(sha256).chmod(0o644)
+    store.blob(sha256).write_bytes(b"spoilt")
+
+
+async def test_what_a_copy_needs_not_is_checked_before_it_is_used(tmp_path: Path) -> None:
+    def check() -> None:
+        raise DamagedCache("a damaged kernel", "Run again.", "0")
+
+    pool = SnapshotPool(SnapshotCache(Store(tmp_path)), 0, lambda _: None, check)
+    machine = load_profiles([CHECKOUT / "arch"])["x86_64"].machine("q35")
+    artefact = Artefact(kind="kernel", name="k", path="/k", sha256="0" * 64, size_bytes=1)
+    forkable = Forkable(initrd=artefact, disk=artefact)
+    bootable = Bootable(kernel=artefact, initrd=artefact, forkable=forkable)
+    with pytest.raises(DamagedCache):
+        async with pool.origin(machine, bootable, no_limit):
+            pytest.fail("a guest was booted")
+    with pytest.raises(DamagedCache):
+        pool.discard(machine, bootable, "no copy came up")
 
 
 def test_the_users_own_files_decide_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,11 +181,11 @@ def test_inputs_that_are_damaged_are_made_again() -> None:
     sh("true", "514M")
     records = (path for path in (default_cache() / "memo" / warm_start.KIND).iterdir() if is_ours(path))
     record = max(records, key=lambda path: path.stat().st_mtime)
-    value = json.dumps({**fields_of(record), "files": ["0" * 64]}).encode()
+    value = json.dumps({**fields_of(record), "disk": "0" * 64}).encode()
     record.write_bytes(hashlib.sha256(value).hexdigest().encode() + b"\n" + value)
     done = sh("exit 8", "514M")
     assert (done.returncode, done.stderr) == (8, "")
-    assert "0" * 64 not in fields_of(record)["files"]
+    assert fields_of(record)["disk"] != "0" * 64
 
 
 def fields_of(record: Path) -> dict[str, Any]:

@@ -50,12 +50,27 @@ class _Origin:
     private_mib: int = 0
 
 
-class SnapshotPool:
-    """Snapshots of a run. Unused ones take at most `memory_mib` of memory."""
+def _nothing_to_check() -> None:
+    """Check nothing: all files were verified."""
 
-    def __init__(self, cache: SnapshotCache, memory_mib: int, note: Callable[[str], None]) -> None:
+
+class SnapshotPool:
+    """Snapshots of a run. Unused ones take at most `memory_mib` of memory.
+
+    `check` is called before files of a guest are used that a copy needs not, such as its kernel. It blocks, and raises
+    BootmatrixError for one that is damaged.
+    """
+
+    def __init__(
+        self,
+        cache: SnapshotCache,
+        memory_mib: int,
+        note: Callable[[str], None],
+        check: Callable[[], None] = _nothing_to_check,
+    ) -> None:
         self._cache = cache
         self._note = note
+        self._check = check
         self._memory_bytes = memory_mib << 20
         self._origins: OrderedDict[str, _Origin] = OrderedDict()
 
@@ -66,6 +81,7 @@ class SnapshotPool:
         Raises NoTemplate if it is not available, HostError if QEMU cannot be started.
         """
         if is_portable():
+            self._check()
             raise NoTemplate("copies of guests need files in memory, which only Linux seals")
         key = key_of(machine, bootable)
         origin = self._origins.setdefault(key, _Origin())
@@ -97,6 +113,7 @@ class SnapshotPool:
 
     def discard(self, machine: Machine, bootable: Bootable, fault: str) -> None:
         """Discard a snapshot without working copies; its cells boot cold."""
+        self._check()
         key = key_of(machine, bootable)
         self._cache.discard(key)
         self._origins[key].fault = fault
@@ -112,6 +129,7 @@ class SnapshotPool:
         machine, bootable, turn = request
         origin.snapshot = await anyio.to_thread.run_sync(self._cache.get, key)
         if origin.snapshot is None:
+            await anyio.to_thread.run_sync(self._check)
             try:
                 async with turn(machine):
                     origin.snapshot = await _made(machine, bootable)

@@ -8,8 +8,6 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
-
 from bootmatrix.model import Bootable, Cell, Machine
 from bootmatrix.qemu.version import learn_version
 from bootmatrix.snapshot.cache import SnapshotCache
@@ -39,9 +37,9 @@ async def open_warm(
     program, version, size_bytes, mtime_ns = json.loads(fields["snapshot"])["qemu"]
     learn_version(program, mtime_ns, size_bytes, version)
     with ExitStack() as stack:
-        forks = SnapshotPool(SnapshotCache(start.store), 0, _ignore)
+        forks = SnapshotPool(SnapshotCache(start.store), 0, _ignore, start.check_others)
         stack.callback(forks.close)
-        if snapshot := await anyio.to_thread.run_sync(start.snapshot):
+        if snapshot := start.snapshot():  # it was read when this was decided
             forks.adopt(fields["snapshot"], snapshot)
         folder = stack.enter_context(start.store.workspace())
         session = GuestSession(machine, bootable, cell, folder.absolute())

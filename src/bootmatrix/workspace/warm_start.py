@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,21 +42,29 @@ LONGEST_S = 24 * 3600.0
 class WarmStart:
     """Inputs of a guest that was started before, by a key of all that decided them.
 
-    `fields` are the JSON values of `keep`. The snapshot is read from `key`, its own, unless it is gone.
+    `fields` are the JSON values of `keep`.
     """
 
     store: Store
     fields: Mapping[str, Any]
     _snapshot: Future[Snapshot | None]
-    _files: Future[bool]
+    _copied: Future[bool]
 
-    def are_files_sound(self) -> bool:
-        """Return whether all files are there and have their digests. Blocking."""
-        return self._files.result()
+    def is_sound(self) -> bool:
+        """Return whether what a copy needs is there, with its digest. Blocking."""
+        return self._copied.result() and self.snapshot() is not None
 
     def snapshot(self) -> Snapshot | None:
         """Return the snapshot, if the cache still has it. Blocking."""
         return self._snapshot.result()
+
+    def check_others(self) -> None:
+        """Verify the files that a copy needs not, such as the kernel. Blocking.
+
+        Raises DamagedCache for one that is missing or damaged.
+        """
+        for sha256 in self.fields["others"]:
+            self.store.verified(sha256)
 
 
 def key_of(settings_key: str) -> str:
@@ -111,9 +119,9 @@ def find(cache: Path, key: str) -> WarmStart | None:
     workers = ThreadPoolExecutor(3)
     workers.submit(places)
     snapshot = workers.submit(SnapshotCache(store).get, fields["snapshot"])
-    files = workers.submit(_are_sound, store, fields["files"])
+    copied = workers.submit(store.is_sound, fields["disk"])
     workers.shutdown(wait=False)
-    return WarmStart(store, fields, snapshot, files)
+    return WarmStart(store, fields, snapshot, copied)
 
 
 def _is_same_qemu(fields: Mapping[str, Any]) -> bool:
@@ -126,10 +134,6 @@ def _is_same_qemu(fields: Mapping[str, Any]) -> bool:
     return bool(stamp == [status.st_size, status.st_mtime_ns])
 
 
-def _are_sound(store: Store, digests: Sequence[str]) -> bool:
-    return all(store.is_sound(sha256) for sha256 in digests)
-
-
 def keep(store: Store, key: str, good_until_s: float, guest: tuple[Machine, Bootable, Cell], **fields: object) -> None:
     """Keep a guest's inputs if it can be copied and the cache has its files.
 
@@ -140,14 +144,15 @@ def keep(store: Store, key: str, good_until_s: float, guest: tuple[Machine, Boot
     machine, bootable, cell = guest
     if not bootable.forkable:
         return
-    artefacts = (*bootable.parts().values(), bootable.forkable.initrd, bootable.forkable.disk)
-    if any(Path(artefact.path) != store.blob(artefact.sha256) for artefact in artefacts):
+    disk, others = bootable.forkable.disk, (*bootable.parts().values(), bootable.forkable.initrd)
+    if any(Path(artefact.path) != store.blob(artefact.sha256) for artefact in (disk, *others)):
         return
     values = {
         **fields,
         "good_until_s": min(good_until_s, time.time() + LONGEST_S - 1),
         "snapshot": snapshot_key(machine, bootable),
-        "files": sorted({artefact.sha256 for artefact in artefacts}),
+        "disk": disk.sha256,
+        "others": sorted({artefact.sha256 for artefact in others}),
         "machine": machine.model_dump_json(),
         "bootable": bootable.model_dump_json(),
         "cell": cell.model_dump_json(),
