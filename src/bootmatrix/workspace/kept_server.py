@@ -217,7 +217,7 @@ class KeptServer:
     def keep(self, text: str) -> None:
         """Keep the guest for this duration after its last use.
 
-        Raises InputError if the text is no duration.
+        Raises InputError if it is not a duration.
         """
         self._keep_s = duration_s(text, "--keep-alive")
         self._info["keep_s"] = self._keep_s
