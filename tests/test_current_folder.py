@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.cli.exec import kernel_files
 from bootmatrix.cli.matrix import rest_of_newest
 from bootmatrix.cli.options import results_folder
 from bootmatrix.errors import FileError, HostError, InputError
@@ -285,6 +286,43 @@ def test_the_same_words_mean_another_kept_guest_elsewhere(tmp_path: Path, monkey
     before = key("plain", "redis:7")
     monkeypatch.setenv("BOOTMATRIX_ARCHIVE", "http://archive.example/debian")
     assert key("plain", "redis:7") != before
+
+
+def test_the_same_words_mean_another_kept_guest_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept guest of an image's old archive, or of a kernel before its last build, would pass for the new one."""
+    monkeypatch.chdir(tmp_path)
+    words = {"archive": "./saved.tar", "type": "oci-archive:saved.tar", "layout": "./oci", "spec": "saved.tar+app.yml"}
+    for name in ("saved.tar", "oci/index.json", "app.yml", "kernels.yml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("old")
+
+    def keys() -> dict[str, str]:
+        return {kind: key_of({"name": name, "arch": "x86_64", "kernel": "6.1"}) for kind, name in words.items()}
+
+    before = keys()
+    assert keys() == before
+    (tmp_path / "saved.tar").write_text("new")
+    assert {kind for kind, key in keys().items() if key != before[kind]} == {"archive", "type", "spec"}
+    (tmp_path / "oci/index.json").write_text("new")
+    assert keys()["layout"] != before["layout"]
+    words = {"image": "debian"}
+    (tmp_path / "debian").mkdir()
+    before = keys()
+    (tmp_path / "debian/control").touch()
+    assert keys() == before, "a folder of the name of an image"
+    (tmp_path / "kernels.yml").write_text("new")
+    assert keys() != before
+
+
+def test_a_kept_guest_of_a_kernel_is_another_after_its_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vmlinuz").write_text("old")
+    (tmp_path / "kernels.yml").write_text("kernels: {mine: {x86_64: {parts: [{kind: image, path: vmlinuz}]}}}\n")
+    before = kernel_files("mine")
+    assert len(before) == 1
+    assert kernel_files("mine") == before != kernel_files("6.1")
+    (tmp_path / "vmlinuz").write_text("new")
+    assert kernel_files("mine") != before
 
 
 def test_a_run_that_came_with_it_is_not_taken_up_unasked(

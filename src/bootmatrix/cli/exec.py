@@ -55,7 +55,8 @@ def _run(args: argparse.Namespace, job: dict[str, Any]) -> int:
             job |= {"tree": False, "cwd": args.cwd or "/"}
         return _run_in(kept_client.connect_to(guest), job)
     settings = _settings(args)
-    folder = kept_client.guests_folder() / kept_client.key_of(settings)
+    own = {"kernel_files": kernel_files(args.kernel)}
+    folder = kept_client.guests_folder() / kept_client.key_of({**settings, **own})
     end = kept_client.connect(folder)
     if end is None and args.keep_alive:
         _check_files(job)
@@ -110,6 +111,23 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "workspace": {name: value for name, value in workspace.items() if value},
         "selection": {name: value for name, value in selection.items() if value},
     }
+
+
+def kernel_files(kernel: str) -> list[str]:
+    """Return stamps of a custom kernel's files.
+
+    A kept guest may have those of an earlier build.
+    """
+    file = Path(os.environ.get("BOOTMATRIX_KERNELS") or "kernels.yml")
+    try:
+        is_named = kernel in file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    if not is_named:
+        return []
+    from bootmatrix.load.kernels import files_of_kernel  # not light
+
+    return sorted(kept_client.stamp(str(path)) for path in files_of_kernel(file, kernel))
 
 
 def _absolute(path: Any) -> str | None:

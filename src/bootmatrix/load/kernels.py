@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,7 @@ from bootmatrix.load.lock import write_text
 from bootmatrix.load.validate import suggest, validate
 from bootmatrix.model import CustomKernel, Profile
 from bootmatrix.model.base import NAME, Model, Name
-from bootmatrix.source.kernel_formats import kernel_formats
+from bootmatrix.source.kernel_formats import files_of, kernel_formats
 
 HEADER = "# Custom kernels, written by `bootmatrix kernels add`. Paths are relative to this file.\n"
 
@@ -52,6 +53,18 @@ def load_custom_kernels(path: Path, profiles: Mapping[str, Profile]) -> dict[str
             _check_parts(document, ("kernels", name, arch, "parts"), kernel)
     document.raise_faults()
     return kernels
+
+
+def files_of_kernel(path: Path, name: str) -> Iterator[Path]:
+    """Yield the files of a custom kernel, for any architecture.
+
+    An invalid file names nothing.
+    """
+    with suppress(InputError):
+        kernels = validate(read_document(path), OwnKernels).kernels
+        parts = (part for kernel in kernels.get(name, {}).values() for part in kernel.parts if part.path)
+        for part in parts:
+            yield from files_of(part.kind, path.parent / part.path)
 
 
 def _check_parts(document: Document, place: Location, kernel: CustomKernel) -> None:

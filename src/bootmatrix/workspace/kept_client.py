@@ -32,6 +32,8 @@ VARIABLES = tuple(
     f"BOOTMATRIX_{name}" for name in ("ARCH", "ARCHIVE", "CACHE", "CATALOGUES", "KERNELS", "KEYRING", "REGISTRIES")
 )
 """Those that decide the same."""
+FILES = tuple(f"BOOTMATRIX_{name}" for name in ("ARCH", "CATALOGUES", "KERNELS", "KEYRING", "REGISTRIES"))
+"""Of them, those that name files and folders."""
 HELD = "failed"
 """Key in the selection of a guest that has failed and is held; its value is the container."""
 
@@ -56,7 +58,8 @@ def is_held(guest: KeptGuest) -> bool:
 def key_of(settings: Mapping[str, Any]) -> str:
     """Return the id of a guest with these settings, of this version of bootmatrix.
 
-    The same words may mean another guest in another folder, which may be somebody else's.
+    The same words may mean another guest in another folder, which may be somebody else's, and after a change of the
+    files that they name.
     """
     own = {"version": __version__, "package": str(Path(__file__).parent), **_surroundings(str(settings["name"]))}
     text = json.dumps({**settings, **own}, sort_keys=True)
@@ -66,8 +69,39 @@ def key_of(settings: Mapping[str, Any]) -> str:
 def _surroundings(name: str) -> dict[str, Any]:
     """Return what else decides a guest: variables, the folder of its files."""
     files = (*NEARBY, name, name.partition(":")[2], *name.split("+"))
-    folder = os.getcwd() if any(file and os.path.exists(file) for file in files) else ""  # noqa: PTH109, PTH110
-    return {"folder": folder, "variables": {name: os.environ.get(name, "") for name in VARIABLES}}
+    there = [file for file in dict.fromkeys(files) if file and os.path.exists(file)]  # noqa: PTH110
+    variables = {name: os.environ.get(name, "") for name in VARIABLES}
+    named = (path for name in FILES for path in variables[name].split(os.pathsep) if path)
+    deciding = (file for file in there if file in NEARBY or "/" in file or os.path.isfile(file))  # noqa: PTH113
+    found = sorted(line for top in (*deciding, *named) for line in stamps(top, is_deep=False))
+    return {"folder": os.getcwd() if there else "", "files": found, "variables": variables}  # noqa: PTH109
+
+
+def stamps(path: str, *, is_deep: bool = True) -> Iterator[str]:
+    """Yield a line for each file of a folder, or for a file.
+
+    Another content changes it. The current folder may be anybody's: links in it lead to files, and into no further
+    folder.
+    """
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if is_deep and entry.is_dir(follow_symlinks=False):
+                    if entry.name != "__pycache__":
+                        yield from stamps(entry.path)
+                else:
+                    yield stamp(entry.path)
+    except OSError:
+        yield stamp(path)
+
+
+def stamp(path: str) -> str:
+    """Return a line for a file, or for its absence."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return f"{path}\n"
+    return f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n"
 
 
 def guests_folder() -> Path:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from bootmatrix.errors import BootmatrixError
 from bootmatrix.qemu.cgroup import places
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.store import Store
-from bootmatrix.workspace.kept_client import NEARBY
+from bootmatrix.workspace.kept_client import FILES, NEARBY, stamps
 
 if TYPE_CHECKING:
     from bootmatrix.model import Bootable, Cell, Machine
@@ -32,8 +32,6 @@ KIND = "warm-start"
 PACKAGE = Path(__file__).resolve().parent.parent
 SHIPPED = ("arch", "kernels", "specs")
 """Folders of a checkout whose files decide a guest; an installed package has them inside."""
-FILES = tuple(f"BOOTMATRIX_{name}" for name in ("ARCH", "CATALOGUES", "KERNELS", "KEYRING", "REGISTRIES"))
-"""Variables that name further files and folders."""
 LONGEST_S = 24 * 3600.0
 """Inputs are kept for at most this long."""
 
@@ -72,36 +70,11 @@ def key_of(settings_key: str) -> str:
     digest = hashlib.sha256(settings_key.encode())
     shipped = () if (PACKAGE / "data").is_dir() else (str(PACKAGE.parent.parent / name) for name in SHIPPED)
     named = (path for name in FILES for path in os.environ.get(name, "").split(os.pathsep) if path)
-    ours = (stamp for top in (str(PACKAGE), *shipped) for stamp in _stamps(top))
-    users = (stamp for top in (*NEARBY, *named) for stamp in _stamps(top, is_deep=False))
+    ours = (stamp for top in (str(PACKAGE), *shipped) for stamp in stamps(top))
+    users = (stamp for top in (*NEARBY, *named) for stamp in stamps(top, is_deep=False))
     for stamp in sorted((*ours, *users)):
         digest.update(stamp.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _stamps(path: str, *, is_deep: bool = True) -> Iterator[str]:
-    """Yield a line for each file of a folder, or for a file.
-
-    The current folder may be anybody's: links in it lead to files, and into no further folder.
-    """
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if is_deep and entry.is_dir(follow_symlinks=False):
-                    if entry.name != "__pycache__":
-                        yield from _stamps(entry.path)
-                else:
-                    yield _stamp(entry.path)
-    except OSError:
-        yield _stamp(path)
-
-
-def _stamp(path: str) -> str:
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return f"{path}\n"
-    return f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n"
 
 
 def find(cache: Path, key: str) -> WarmStart | None:
