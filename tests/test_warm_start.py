@@ -79,17 +79,34 @@ def test_a_copy_needs_its_snapshot_and_its_disk(tmp_path: Path) -> None:
     store = Store(tmp_path)
     disk, kernel = store.add_bytes(b"a disk"), store.add_bytes(b"a kernel")
     keep(store, "key", 60, disk=disk, others=[kernel])
-    assert not find(tmp_path).is_sound(), "the snapshot is not there"
-    SnapshotCache(store).put(FIELDS["snapshot"], taken(new_memory(1), 1, b"state", b"console"))
+    assert find(tmp_path).snapshot() is None, "it is not there"
+    snapshots = SnapshotCache(store)
+    snapshots.put(FIELDS["snapshot"], taken(new_memory(1), 1, b"state", b"console"))
     found = find(tmp_path)
-    assert found.is_sound()
+    found.check_copy()
     assert (found.snapshot() or pytest.fail()).state == b"state"
     spoil(store, kernel)
-    assert find(tmp_path).is_sound(), "a copy does not need the kernel"
+    find(tmp_path).check_copy()  # which does not need the kernel
     with pytest.raises(DamagedCache, match="a damaged file"):
         find(tmp_path).check_others()
     spoil(store, disk)
-    assert not find(tmp_path).is_sound()
+    with pytest.raises(DamagedCache, match="a damaged file"):
+        find(tmp_path).check_copy()
+    assert find(tmp_path).snapshot() is None, "its disk is not there"
+
+
+def test_a_damaged_snapshot_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    snapshots = SnapshotCache(store)
+    keep(store, "key", 60, disk=store.add_bytes(b"a disk"))
+    memory = new_memory(1)
+    os.pwrite(memory, b"of the guest", 4096)
+    snapshots.put(FIELDS["snapshot"], taken(memory, 1, b"state", b"console"))
+    path = snapshots.path(FIELDS["snapshot"])
+    path.write_bytes(path.read_bytes().replace(b"of the guest", b"of a stranger"[:12]))
+    with pytest.raises(DamagedCache, match="a damaged snapshot"):
+        find(tmp_path).check_copy()
+    assert not path.exists()
 
 
 def find(cache: Path) -> warm_start.WarmStart:

@@ -72,8 +72,8 @@ async def _guest(own: OwnGuest) -> AbstractAsyncContextManager[Guest]:
     """Return a guest that is not booted yet: as the last one, or as planned."""
     args, settings, warm = own.args, own.settings, own.warm
     if warm:
-        is_sound = await anyio.to_thread.run_sync(warm.is_sound)
-        if is_sound:
+        snapshot = await anyio.to_thread.run_sync(warm.snapshot)
+        if snapshot:
             return open_warm(warm, args.archive, args.offline, _tell)
     from bootmatrix.cli import options
     from bootmatrix.load.recipe import shipped_image

@@ -3,18 +3,21 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from bootmatrix.errors import InputError
-from bootmatrix.snapshot.snapshot import DamagedSnapshot, Snapshot, read, write
+from bootmatrix.snapshot.snapshot import DamagedSnapshot, ReadSnapshot, Snapshot, load, read, write
 from bootmatrix.store import Store, host_faults
 from bootmatrix.store.trim import SNAPSHOTS
 
 LIMIT_MIB = 4096
 """Limit of all snapshots on disk. One takes 40 to 130 MiB."""
 LIMIT_VARIABLE = "BOOTMATRIX_SNAPSHOTS_MIB"
+
+T = TypeVar("T")
 
 
 def limit_bytes() -> int:
@@ -39,9 +42,16 @@ class SnapshotCache:
 
     def get(self, key: str) -> Snapshot | None:
         """Return the snapshot of a key, or None. A damaged one is removed."""
+        return self._used(key, read)
+
+    def load(self, key: str) -> ReadSnapshot | None:
+        """Return the snapshot of a key, which is to be verified, or None."""
+        return self._used(key, load)
+
+    def _used(self, key: str, how: Callable[[Path], T]) -> T | None:
         path = self.path(key)
         try:
-            snapshot = read(path)
+            value = how(path)
         except OSError:
             return None
         except DamagedSnapshot:
@@ -49,7 +59,7 @@ class SnapshotCache:
             return None
         with suppress(OSError):  # removed or read-only meanwhile: it is read already
             os.utime(path)
-        return snapshot
+        return value
 
     def put(self, key: str, snapshot: Snapshot) -> None:
         """Keep a snapshot within the limit. Raises HostError on a full disk."""

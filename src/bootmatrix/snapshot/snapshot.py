@@ -13,8 +13,9 @@ On disk it is one file:
 import fcntl
 import hashlib
 import json
+import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -113,32 +114,66 @@ def write(snapshot: Snapshot, file: BinaryIO, name: str) -> int:
     return size + DIGEST_BYTES
 
 
+@dataclass(frozen=True)
+class ReadSnapshot:
+    """A snapshot that was read and cannot change, and what its digest is of."""
+
+    snapshot: Snapshot
+    _line: bytes
+    _pieces: tuple[tuple[int, int], ...]
+    _digest: bytes
+
+    def is_sound(self) -> bool:
+        """Return whether it has its digest. The interpreter's lock is free meanwhile."""
+        digest, snapshot = hashlib.sha256(self._line), self.snapshot
+        digest.update(snapshot.state)
+        digest.update(snapshot.console)
+        if snapshot.memory_bytes:
+            private = mmap.mmap(snapshot.memory, snapshot.memory_bytes, mmap.MAP_PRIVATE, mmap.PROT_READ)
+            with private, memoryview(private) as memory:
+                for first, end in self._pieces:
+                    digest.update(memory[first * PIECE_BYTES : end * PIECE_BYTES])
+        return digest.digest() == self._digest
+
+
 def read(path: Path) -> Snapshot:
-    """Read a snapshot.
+    """Read a snapshot, and verify it.
+
+    Raises OSError, DamagedSnapshot as `load` does, DamagedSnapshot for another digest too.
+    """
+    loaded = load(path)
+    if not loaded.is_sound():
+        loaded.snapshot.close()
+        raise DamagedSnapshot(f"{path}: digest mismatch")
+    return loaded.snapshot
+
+
+def load(path: Path) -> ReadSnapshot:
+    """Read a snapshot that is to be verified.
 
     Raises OSError if it is not a regular file or not there, DamagedSnapshot if it is incomplete, or written under
     another name.
     """
     with open_plain(path) as file:
-        digest = hashlib.sha256()
-        take = _taker(file, digest.update)
-        header = _header(file, digest.update)
+        line = file.readline(MAX_HEADER_BYTES)
+        header = _parsed(line)
+        if header is None:
+            raise DamagedSnapshot(f"not a snapshot of format {FORMAT}")
         if header.name != path.name:
             raise DamagedSnapshot(f"{path} was written under another name")
         snapshot = Snapshot(new_memory(header.memory_bytes >> 20), header.memory_bytes, 0, b"", b"")
         try:
-            snapshot.state = take(header.state_bytes)
-            snapshot.console = take(header.console_bytes)
+            snapshot.state = _take(file, header.state_bytes)
+            snapshot.console = _take(file, header.console_bytes)
             for number, count in _parts(header.pieces):
-                os.pwrite(snapshot.memory, take(count * PIECE_BYTES), number * PIECE_BYTES)
-            if file.read(DIGEST_BYTES + 1) != digest.digest():
-                raise DamagedSnapshot(f"{path}: digest mismatch")
+                os.pwrite(snapshot.memory, _take(file, count * PIECE_BYTES), number * PIECE_BYTES)
+            digest = file.read(DIGEST_BYTES + 1)
             seal(snapshot.memory)
         except BaseException:
             snapshot.close()
             raise
         snapshot.used_bytes = _used_bytes(snapshot.memory)
-        return snapshot
+        return ReadSnapshot(snapshot, line, header.pieces, digest)
 
 
 def taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> Snapshot:
@@ -149,15 +184,6 @@ def taken(memory: int, memory_mib: int, state: bytes, console: bytes) -> Snapsho
 
 def _used_bytes(memory: int) -> int:
     return os.fstat(memory).st_blocks * 512
-
-
-def _header(file: BinaryIO, update: Callable[[bytes], None]) -> SnapshotHeader:
-    line = file.readline(MAX_HEADER_BYTES)
-    update(line)
-    header = _parsed(line)
-    if header is None:
-        raise DamagedSnapshot(f"not a snapshot of format {FORMAT}")
-    return header
 
 
 def _parsed(line: bytes) -> SnapshotHeader | None:
@@ -178,15 +204,11 @@ def _parsed(line: bytes) -> SnapshotHeader | None:
     return header if are_sound and header.format == FORMAT else None
 
 
-def _taker(file: BinaryIO, update: Callable[[bytes], None]) -> Callable[[int], bytes]:
-    def take(size: int) -> bytes:
-        data = file.read(size)
-        if len(data) != size:
-            raise DamagedSnapshot("a snapshot that is too short")
-        update(data)
-        return data
-
-    return take
+def _take(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise DamagedSnapshot("a snapshot that is too short")
+    return data
 
 
 def _numbers(rows: tuple[tuple[int, int], ...]) -> Iterator[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
 
 from bootmatrix.model import Bootable, Cell, Machine
 from bootmatrix.qemu.version import learn_version
@@ -28,7 +31,8 @@ async def open_warm(
 
     `tell` gets lines on downloads that it causes.
 
-    Raises BootmatrixError if it cannot be booted, AgentError if it did not come up.
+    Raises BootmatrixError if it cannot be booted, AgentError if it did not come up, DamagedCache if a file that it uses
+    is damaged: no command has run there.
     """
     fields = start.fields
     machine = Machine.model_validate_json(fields["machine"])
@@ -39,13 +43,18 @@ async def open_warm(
     with ExitStack() as stack:
         forks = SnapshotPool(SnapshotCache(start.store), 0, _ignore, start.check_others)
         stack.callback(forks.close)
-        if snapshot := start.snapshot():  # it was read when this was decided
+        if snapshot := start.snapshot():
             forks.adopt(fields["snapshot"], snapshot)
         folder = stack.enter_context(start.store.workspace())
         session = GuestSession(machine, bootable, cell, folder.absolute())
         session.open_repository = partial(_open_repository, stack, start, (archive, offline), tell)
-        async with running(session, forks):
-            yield Guest(session, fields["root"])
+        check = asyncio.create_task(anyio.to_thread.run_sync(start.check_copy))
+        try:
+            async with running(session, forks):
+                await check
+                yield Guest(session, fields["root"])
+        finally:
+            await check  # a damaged copy explains whatever it did
 
 
 def _ignore(_note: str) -> None:

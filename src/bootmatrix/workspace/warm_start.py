@@ -2,8 +2,8 @@
 
 Light: the modules that plan and build are not imported, which takes as long as a copied guest's start. What is kept
 holds until a file of bootmatrix's or the user's changes that decides it, or an index of packages is to be asked for
-again. The cache's files are read, and compared with their digests, while other modules are imported; meanwhile the
-places for QEMU's control groups are found, too.
+again. The snapshot is read while other modules are imported, and compared with its digest while its copy comes up:
+before that no command runs there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootmatrix.errors import BootmatrixError
+from bootmatrix.errors import BootmatrixError, DamagedCache
 from bootmatrix.qemu.cgroup import places
 from bootmatrix.snapshot.cache import SnapshotCache
 from bootmatrix.store import Store
@@ -26,7 +26,7 @@ from bootmatrix.workspace.kept_client import FILES, NEARBY, stamps
 
 if TYPE_CHECKING:
     from bootmatrix.model import Bootable, Cell, Machine
-    from bootmatrix.snapshot.snapshot import Snapshot
+    from bootmatrix.snapshot.snapshot import ReadSnapshot, Snapshot
 
 KIND = "warm-start"
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -45,16 +45,24 @@ class WarmStart:
 
     store: Store
     fields: Mapping[str, Any]
-    _snapshot: Future[Snapshot | None]
-    _copied: Future[bool]
-
-    def is_sound(self) -> bool:
-        """Return whether what a copy needs is there, with its digest. Blocking."""
-        return self._copied.result() and self.snapshot() is not None
+    _loaded: Future[ReadSnapshot | None]
 
     def snapshot(self) -> Snapshot | None:
-        """Return the snapshot, if the cache still has it. Blocking."""
-        return self._snapshot.result()
+        """Return the unverified snapshot, if its disk is there too. Blocking."""
+        loaded = self._loaded.result()
+        return loaded.snapshot if loaded and self.store.has(self.fields["disk"]) else None
+
+    def check_copy(self) -> None:
+        """Verify the snapshot and the disk of a copy, which may run already. Blocking.
+
+        Raises DamagedCache if one is damaged; it is removed.
+        """
+        loaded = self._loaded.result()
+        if loaded and not loaded.is_sound():
+            key = self.fields["snapshot"]
+            SnapshotCache(self.store).discard(key)
+            raise DamagedCache("a damaged snapshot of the cache was removed", "Run again to make another.", key)
+        self.store.verified(self.fields["disk"])
 
     def check_others(self) -> None:
         """Verify the files that a copy needs not, such as the kernel. Blocking.
@@ -89,12 +97,11 @@ def find(cache: Path, key: str) -> WarmStart | None:
     fields = json.loads(record) if record else {}
     if not time.time() < fields.get("good_until_s", 0) < time.time() + LONGEST_S or not _is_same_qemu(fields):
         return None
-    workers = ThreadPoolExecutor(3)
+    workers = ThreadPoolExecutor(2)
     workers.submit(places)
-    snapshot = workers.submit(SnapshotCache(store).get, fields["snapshot"])
-    copied = workers.submit(store.is_sound, fields["disk"])
+    loaded = workers.submit(SnapshotCache(store).load, fields["snapshot"])
     workers.shutdown(wait=False)
-    return WarmStart(store, fields, snapshot, copied)
+    return WarmStart(store, fields, loaded)
 
 
 def _is_same_qemu(fields: Mapping[str, Any]) -> bool:
