@@ -8,6 +8,7 @@ import socket
 import stat
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -183,6 +184,37 @@ def test_what_is_too_large_is_left_out_and_said(tmp_path: Path) -> None:
     assert receiver.cut == "/out/hole: more than 5 MiB in all"
     assert receiver.notes == ["/out/secret: Permission denied"]
     assert names(tmp_path / "tree.tar") == {"small": tarfile.REGTYPE}
+
+
+class Lacking(Collector):
+    """Gets a folder of which one file is left out, without a guest."""
+
+    def __init__(self, *words: Any, name: str, number: int) -> None:
+        super().__init__(*words)
+        self._fault = TreeRecord(RecordType.FAULT, name, size=number).encoded()
+
+    async def _receive(self, receiver: ArchiveReceiver, request: GuestRequest) -> None:
+        for record in (folder(), self._fault, plain("log", b"x"), END):
+            receiver.feed(record)
+        receiver.finish()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "cause"),
+    [
+        ("sub/report.xml", 27, "more than 1024 MiB in all"),
+        ("a.TAP", 5, "Input/output error"),
+        ("big.log", 27, ""),
+        ("secret", 13, ""),
+    ],
+)
+def test_a_report_that_is_left_out_of_a_folder_fails(tmp_path: Path, name: str, number: int, cause: str) -> None:
+    client = AgentClient(SocketWire(socket.socket()), NONCE)
+    collector = Lacking(client, tmp_path, CollectLimits(), lambda: None, name=name, number=number)
+    more = GuestMessage(kind="more", words=("unit", word(b"/out"), "services/unit"), at_s=1)
+    anyio.run(collector._collect_all, [tree_message("/out"), more])
+    words = [f"unit: the result /out cannot be fetched: /out/{name}: {cause}"] if cause else []
+    assert judged(tmp_path, tree_message("/out"), *collector.files)[1] == words
 
 
 def tree_message(path: str) -> GuestMessage:

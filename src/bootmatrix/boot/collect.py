@@ -160,7 +160,7 @@ class Collector:
             size_bytes=receiver.size_bytes,
             files=receiver.files,
             cut=receiver.cut or (fault if saved else ""),
-            fault="" if saved else fault or "it was not sent",
+            fault=receiver.lack if saved else fault or "it was not sent",
             notes=tuple(map(_text, receiver.notes)),
         )
 

@@ -11,6 +11,7 @@ from bootmatrix.guest.inbound import TreeCheck, fault_cause
 from bootmatrix.guest.records import RecordReader, RecordType, TreeRecord
 
 MAX_FILES = 100_000
+REPORTS = (".xml", ".tap")
 BLOCK_BYTES = tarfile.BLOCKSIZE
 TAR_TYPES = {RecordType.FILE: tarfile.REGTYPE, RecordType.FOLDER: tarfile.DIRTYPE, RecordType.LINK: tarfile.SYMTYPE}
 
@@ -19,13 +20,14 @@ class ArchiveReceiver(TreeCheck):
     """Receive a file, or a folder as a tar with modes, times and links.
 
     `plain` and `tar` are where the one or the other is written. What exceeds a limit is left out, and noted in `cut`.
+    `lack` is the first file left out that may be a report of tests, by its suffix.
     """
 
     def __init__(self, source: str, plain: Path, tar: Path, limit_bytes: int, max_files: int | None = None) -> None:
         super().__init__(source, MAX_FILES if max_files is None else max_files)
         self.path: Path | None = None
         self.size_bytes = self.files = 0
-        self.cut = ""
+        self.cut = self.lack = ""
         self._plain, self._tar = plain, tar
         self._limit = self._left = limit_bytes
         self._reader = RecordReader()
@@ -78,6 +80,8 @@ class ArchiveReceiver(TreeCheck):
         text = f"{self._named(record)}: {fault_cause(record.size, self._limit)}"
         if not record.path:
             raise GuestFileError(text)
+        if record.path.lower().endswith(REPORTS):
+            self.lack = self.lack or text
         if record.size == errno.EFBIG:
             self.cut = self.cut or text
         else:
