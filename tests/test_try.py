@@ -33,10 +33,10 @@ from bootmatrix.scaffold.debs import read_packages
 from bootmatrix.scaffold.programs import choose_programs
 from bootmatrix.scaffold.source_tree import copy_tree
 from bootmatrix.scaffold.thing import Thing, find_thing
-from bootmatrix.scaffold.trial import write_trial
+from bootmatrix.scaffold.trial import ImageLooks, write_trial
 from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.source.elf import describe, read_program
-from bootmatrix.workspace.trial import find_image_faults, prepare_trial
+from bootmatrix.workspace.trial import find_image_faults, find_image_ports, prepare_trial
 from image_maker import files, make_image, make_index, write_layout
 from small_archive import make_deb
 from small_disk import run_on_small_disk
@@ -638,26 +638,103 @@ def test_an_image_is_started_and_looked_at(here: Path) -> None:
     assert {"URL=http://127.0.0.1:8086/ping", "PORT=8086", "STAYS_S=10"} <= set(probe.env or ())
 
 
+ASKED = "it answers at http://127.0.0.1:80/x"
+REFUSED = "wget: can't connect to remote host (127.0.0.1): Connection refused"
+PING = "http://127.0.0.1:80/ping"
+
+
 @pytest.mark.parametrize(
     ("cmdline", "answers_at", "ends"),
     [
         ("quiet bootmatrix.scale=4 x", 20, "ok 3 - it still answers"),
-        ("quiet bootmatrix.scale=4 x", 0, "not ok 1 - it answers at http://127.0.0.1:80/x"),
-        ("quiet", 20, "not ok 1 - it answers at http://127.0.0.1:80/x"),
+        ("quiet bootmatrix.scale=4 x", 0, f"not ok 1 - {ASKED}: not within 12 s: connection refused"),
+        ("quiet", 20, f"not ok 1 - {ASKED}: not within 3 s: connection refused"),
     ],
 )
 def test_a_slow_machine_has_longer_for_an_answer(here: Path, cmdline: str, answers_at: int, ends: str) -> None:
     """Limits of a probe are for the fastest machine, and a service may listen on IPv6 alone."""
     write(here / "cmdline", cmdline)
     wget = f'echo "$4" >>{here}/tries\n[ "$4" = "http://[::1]:80/x" ] && [ {answers_at} != 0 ] && '
-    wget += f"[ $(wc -l <{here}/tries) -ge {answers_at} ]"
-    for name, text in {"wget": wget, "sleep": "", "timeout": 'shift; "$@"'}.items():
-        write(here / f"bin/{name}", f"#!/bin/sh\n{text}\n", 0o755)
-    script = packaged("scaffold/probe.sh", answer_s=3).replace("/proc/cmdline", str(here / "cmdline"))
-    env = {"PATH": f"{here}/bin:/usr/bin:/bin", "URL": "http://127.0.0.1:80/x", "PORT": "80", "STAYS_S": "1"}
-    done = subprocess.run(["/bin/sh", "-c", script], env=env, capture_output=True, text=True, check=False)
+    wget += f'[ $(wc -l <{here}/tries) -ge {answers_at} ] || {{ echo "{REFUSED}" >&2; false; }}'
+    done = probe(here, wget, URL="http://127.0.0.1:80/x", PORT="80")
     assert done.stdout.splitlines()[-1] == ends
     assert done.returncode == ends.startswith("not")
+
+
+def probe(here: Path, wget: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the probe with a clock that goes on by a second in each `sleep`."""
+    write(here / "uptime", "7.12 3.45\n")
+    sleep = f"read -r now rest <{here}/uptime; echo $((${{now%.*}} + 1)).12 3 >{here}/uptime"
+    for name, text in {"wget": wget, "sleep": sleep, "timeout": 'shift; "$@"'}.items():
+        write(here / f"bin/{name}", f"#!/bin/sh\n{text}\n", 0o755)
+    script = packaged("scaffold/probe.sh", answer_s=3)
+    for path in ("cmdline", "uptime", "net"):
+        script = script.replace(f"/proc/{path}", str(here / path))
+    env = {"PATH": f"{here}/bin:/usr/bin:/bin", "URL": "", "STAYS_S": "1"} | env
+    return subprocess.run(["/bin/sh", "-c", script], env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "reason"),
+    [
+        ("wget: server returned error: HTTP/1.1 500 Internal Server Error", 1, "HTTP status 500 Internal Server Error"),
+        ("wget: server returned error: HTTP/1.0 404 Not Found", 1, "HTTP status 404 Not Found (expected 2xx)"),
+        ("wget: error getting response: Connection reset by peer", 1, "connection reset"),
+        ("wget: error getting response", 1, "connection closed without an HTTP response"),
+        ("Terminated", 143, "no answer within 5 s"),
+        ("wget: something else", 1, "wget: something else"),
+        ("", 9, "wget ended with status 9"),
+    ],
+)
+@pytest.mark.parametrize("only", ["127.0.0.1", "[::1]"])
+def test_a_probe_says_why_there_is_no_answer(here: Path, only: str, said: str, status: int, reason: str) -> None:
+    """An answer at one of the two addresses says more than that nothing listens at the other one."""
+    write(here / "cmdline", "quiet")
+    wget = f'case $4 in *"{only}"*) echo "{said}" >&2; exit {status} ;; *) echo "{REFUSED}" >&2; exit 1 ;; esac'
+    done = probe(here, wget, URL=PING, PORT="80")
+    told = only == "127.0.0.1" or (not said.endswith("else") and status != 9)
+    reason = reason if told else "connection refused"
+    assert done.stdout.splitlines()[-1].startswith(f"not ok 1 - it answers at {PING}: not within 3 s: {reason}")
+
+
+def test_a_probe_of_a_port_says_that_nothing_listens(here: Path) -> None:
+    write(here / "cmdline", "quiet")
+    write(here / "net/tcp", "  0: 00000000:1F90 00000000:0000 0A\n")
+    assert probe(here, "", PORT="8080").stdout.splitlines()[-1] == "ok 3 - it still answers"
+    refused = "not ok 1 - it answers at port 8081: not within 3 s: connection refused, as nothing listens there"
+    assert probe(here, "", PORT="8081").stdout.splitlines()[-1] == refused
+
+
+def test_a_probe_says_why_the_answers_end(here: Path) -> None:
+    write(here / "cmdline", "quiet")
+    wget = f'[ ! -e {here}/asked ] && touch {here}/asked || {{ echo "{REFUSED}" >&2; false; }}'
+    done = probe(here, wget, URL=PING, PORT="80")
+    assert done.stdout.splitlines()[-1] == "not ok 3 - it still answers: connection refused"
+
+
+@pytest.mark.parametrize(
+    ("ports", "port", "said"),
+    [
+        ({"8086/tcp": {}, "8089/udp": {}}, 8086, "asks port 8086, the one that the image exposes. "),
+        ({"80/tcp": {}, "443/tcp": {}}, 80, "asks port 80; the image exposes 80, 443. "),
+        ({}, 80, "asks port 80. "),
+    ],
+)
+def test_http_without_a_port_asks_the_only_one_of_the_image(
+    here: Path, ports: dict[str, Any], port: int, said: str
+) -> None:
+    made = make_image(files(x="1"), config={"ExposedPorts": ports})
+    write_layout(here, make_index({"linux/amd64": made}))
+    sources = SourceConfig(here / "cache")
+
+    def found(image: str, archs: Sequence[str]) -> tuple[int, ...]:
+        return find_image_ports(image, archs, PROFILES, sources)
+
+    request = TrialRequest(find_thing(["./layout"]), arch=("x86_64",), path="/ping")
+    matrix, notes = prepare_trial(request, PROFILES, here / "cache", here / "out", ImageLooks(ports=found))
+    service = load_one(matrix.parent / "layout.yml")[0].services[1]
+    assert f"URL=http://127.0.0.1:{port}/ping" in (service.env or ())
+    assert [f"--http /ping {said}To ask another one: --port N"] == notes
 
 
 def test_an_image_that_is_not_for_all_architectures(here: Path) -> None:
@@ -671,7 +748,9 @@ def test_an_image_that_is_not_for_all_architectures(here: Path) -> None:
 
     def written(name: str, **more: Any) -> Matrix:
         request = TrialRequest(thing, words=("true",), **more)
-        return load_matrix(prepare_trial(request, PROFILES, here / "cache", here / name, faults)[0], PROFILES)
+        return load_matrix(
+            prepare_trial(request, PROFILES, here / "cache", here / name, ImageLooks(faults))[0], PROFILES
+        )
 
     text = "has no image for linux/s390x; available: linux/amd64, linux/arm/v7"
     (skip,) = written("some", arch=("armv7", "s390x", "x86_64")).exclude

@@ -15,9 +15,10 @@ from bootmatrix.load.facts import ALL
 from bootmatrix.model import Cell, Profile
 from bootmatrix.qemu.version import qemu_fault
 from bootmatrix.scaffold.thing import Thing, find_thing
+from bootmatrix.scaffold.trial import ImageLooks
 from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.workspace.selection import FACTS, Selection, board_targets
-from bootmatrix.workspace.trial import find_image_faults, prepare_trial
+from bootmatrix.workspace.trial import find_image_faults, find_image_ports, prepare_trial
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
         archs = dict.fromkeys(cell.arch for cell in cells)
         return find_image_faults(image, archs, profiles, workspace.sources())
 
-    matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save, image_faults)
+    def image_ports(image: str, archs: Sequence[str]) -> tuple[int, ...]:
+        return find_image_ports(image, archs, profiles, workspace.sources())
+
+    matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save, ImageLooks(image_faults, image_ports))
     if args.save:
         say(f"Saved: {matrix}. To run it: bootmatrix matrix {shlex.quote(str(matrix))}")
     network = None if args.network == "outbound" else args.network  # which the written spec has

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,27 @@ ImageFaults = Callable[[str, Sequence[Cell]], Mapping[str, str]]
 """Returns the architectures of cells that an image lacks, with the reasons."""
 
 
+ImagePorts = Callable[[str, Sequence[str]], Sequence[int]]
+"""Returns the TCP ports that an image exposes for architectures."""
+HTTP_PORT = 80
+
+
 def any_platform(_image: str, _cells: Sequence[Cell]) -> Mapping[str, str]:
     """Look at no image: a cell whose image is for others is a build-error."""
     return {}
+
+
+def no_port(_image: str, _archs: Sequence[str]) -> tuple[int, ...]:
+    """Look at no image: the port of HTTP is asked."""
+    return ()
+
+
+@dataclass(frozen=True)
+class ImageLooks:
+    """Functions that look at an image before it is fetched."""
+
+    faults: ImageFaults = any_platform
+    ports: ImagePorts = no_port
 
 
 @dataclass
@@ -79,14 +97,18 @@ class _Project:
 
 
 def write_trial(
-    folder: Path, request: TrialRequest, profiles: Mapping[str, Profile], image_faults: ImageFaults = any_platform
+    folder: Path,
+    request: TrialRequest,
+    profiles: Mapping[str, Profile],
+    looks: ImageLooks | None = None,
 ) -> tuple[Path, list[str]]:
     """Write the project to an empty folder; return its matrix and notes.
 
-    `image_faults` is asked last.
+    The image is looked at when all else fits together.
 
     Raises InputError if the request does not fit together, or no architecture is left.
     """
+    looks = looks or ImageLooks()
     check_request(request)
     request, added = with_packages(request)
     targets = [
@@ -101,7 +123,22 @@ def write_trial(
     if request.is_open and project.choice and not PLACEHOLDER.search(" ".join(request.thing.paths)):
         targets = _narrow(project, project.choice, targets)
     _write_spec(project, image)
-    return _write_matrix(project, targets, profiles, image_faults), project.notes
+    matrix, archs = _write_matrix(project, targets, profiles, looks.faults)
+    if request.path and request.port is None:
+        project.request = replace(request, port=_http_port(project, archs, looks.ports))
+        _write_spec(project, image)
+    return matrix, project.notes
+
+
+def _http_port(project: _Project, archs: Sequence[str], image_ports: ImagePorts) -> int:
+    """Return the port to ask if none was named: the only one of the image, else HTTP's."""
+    thing = project.request.thing
+    ports = image_ports(thing.image, archs) if thing.kind == "image" and not thing.image.startswith(SHIPPED) else ()
+    port = ports[0] if len(ports) == 1 else HTTP_PORT
+    listed = ", ".join(map(str, ports))
+    why = f"; the image exposes {listed}" if len(ports) > 1 else ", the one that the image exposes" if ports else ""
+    project.notes.append(f"--http {project.request.path} asks port {port}{why}. To ask another one: --port N")
+    return port
 
 
 def _narrow(project: _Project, choice: FileChoice, targets: list[str]) -> list[str]:
@@ -278,7 +315,7 @@ def _probe(project: _Project) -> dict[str, Any]:
     """Return the check that looks at a service from outside."""
     request = project.request
     stays_s = duration_s(request.stays or DEFAULT_STAYS)
-    port = request.port or (80 if request.path else None)
+    port = request.port or (HTTP_PORT if request.path else None)
     url = f"http://127.0.0.1:{port}{request.path}" if request.path else ""
     limit = request.timeout or f"{stays_s + 2 * ANSWER_S:.0f}s"
     env = [f"URL={url}", f"PORT={port or ''}", f"STAYS_S={stays_s:.0f}", "PATH=/bin:/usr/bin"]
@@ -318,7 +355,8 @@ def _exclusions(project: _Project, cells: Sequence[Cell], image_faults: ImageFau
 
 def _write_matrix(
     project: _Project, targets: list[str], profiles: Mapping[str, Profile], image_faults: ImageFaults
-) -> Path:
+) -> tuple[Path, list[str]]:
+    """Write the matrix; return it, and the architectures that it does not exclude."""
     request = project.request
     kernels = list(request.kernel) or [ANY_KERNEL]
     limit_s = max(duration_s(request.timeout or DEFAULT_LIMIT), LEAST_LIMIT_S)
@@ -334,4 +372,5 @@ def _write_matrix(
     matrix["timeouts"] = {"boot": 120, "services": limit_s, "silence": limit_s}
     path = project.folder / f"{project.name}.matrix.yml"
     project.write(path.name, matrix, "Which architectures and kernels. See docs/verdicts.md.")
-    return path
+    excluded = {one["arch"] for one in exclude}
+    return path, [arch for arch in dict.fromkeys(cell.arch for cell in cells) if arch not in excluded]

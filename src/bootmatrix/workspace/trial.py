@@ -14,7 +14,7 @@ from bootmatrix.errors import InputError
 from bootmatrix.model import Profile
 from bootmatrix.model.run_config import SourceConfig
 from bootmatrix.progress import NullObserver
-from bootmatrix.scaffold.trial import ImageFaults, any_platform, write_trial
+from bootmatrix.scaffold.trial import ImageLooks, write_trial
 from bootmatrix.scaffold.trial_request import TrialRequest
 from bootmatrix.store import Store, default_cache, host_faults, sha256_of
 
@@ -34,7 +34,7 @@ def prepare_trial(
     profiles: Mapping[str, Profile],
     cache: Path | None,
     save: Path | None,
-    image_faults: ImageFaults = any_platform,
+    looks: ImageLooks | None = None,
 ) -> tuple[Path, list[str]]:
     """Write the project of a trial; return its matrix, and notes.
 
@@ -44,7 +44,7 @@ def prepare_trial(
     """
 
     def write(draft: Path) -> tuple[Path, list[str]]:
-        return write_trial(draft, request, profiles, image_faults)
+        return write_trial(draft, request, profiles, looks)
 
     return keep_project(request.thing.name, write, cache, save)
 
@@ -60,6 +60,18 @@ def find_image_faults(
         source, images = builder.source(image, Path()), builder.sources()
         faults = {arch: images.platform_fault(source, profiles[arch].names.oci) for arch in archs}
     return {arch: fault for arch, fault in faults.items() if fault}
+
+
+def find_image_ports(
+    image: str, archs: Iterable[str], profiles: Mapping[str, Profile], sources: SourceConfig
+) -> tuple[int, ...]:
+    """Find the TCP ports that an image exposes for the first of architectures, unfetched.
+
+    Raises BuildError if the image does not exist or is damaged, InfraError if it is unavailable.
+    """
+    with open_builder(sources, NullObserver()) as builder:
+        source = builder.source(image, Path())
+        return builder.sources().exposed_ports(source, profiles[next(iter(archs))].names.oci)
 
 
 def keep_project(name: str, write: WriteProject, cache: Path | None, save: Path | None) -> tuple[Path, list[str]]:

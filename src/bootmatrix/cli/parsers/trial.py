@@ -79,7 +79,11 @@ def _add_guest(parser: ArgumentParser) -> None:
     option(parser, "--service NAME", "for packages: start the program of this unit, which has to stay up")
     option(parser, "--stays TIME", "time that a service has to stay up (default: 10s)")
     option(parser, "--port N", "TCP port at which a service has to answer", type=PORT)
-    option(parser, "--http PATH", "path that a service has to serve over HTTP, such as /ping")
+    option(
+        parser,
+        "--http PATH",
+        "path that a service has to serve over HTTP, such as /ping (default port: the image's only one, or 80)",
+    )
     add_shared(parser, "--get")
 
 

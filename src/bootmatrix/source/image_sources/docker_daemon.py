@@ -42,6 +42,11 @@ def platform_fault(source: ImageSource, platform: str, services: Services) -> st
     return services.engine.platform_fault(source.name, platform)
 
 
+def exposed_ports(source: ImageSource, services: Services) -> tuple[int, ...]:
+    """Return the TCP ports that the engine's image exposes."""
+    return services.engine.exposed_ports(source.name)
+
+
 def digest(source: ImageSource) -> str:  # noqa: ARG001  (protocol)
     """Return "": a name of the engine may change at any time."""
     return ""

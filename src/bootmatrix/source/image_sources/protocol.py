@@ -24,6 +24,8 @@ class ImageSourceType(Protocol):
       that hold an image as it is;
     - `platform_fault(source, platform, services) -> str`: why an image is not for an OCI platform, for sources without
       `document`; empty if it is. Such an architecture is skipped by `try`;
+    - `exposed_ports(source, services) -> tuple[int, ...]`: the TCP ports that an image exposes, for sources without
+      `document`. `try --http` asks the only one;
     - `pinned(source, sha256) -> ImageSource`: the image of this digest, even if its tag has moved.
     """
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from bootmatrix.errors import BuildError, InfraError
 from bootmatrix.source.images.platforms import fits, name_of
+from bootmatrix.source.images.pull import tcp_ports
 from bootmatrix.store import Store, temporary_folder
 
 LIMIT_S = 600
@@ -61,6 +62,14 @@ class Engine:
         Raises BuildError if the image is missing, InfraError if the engine does not answer.
         """
         return self._looked_up(name, platform)[1]
+
+    def exposed_ports(self, name: str) -> tuple[int, ...]:
+        """Return the TCP ports that an image exposes.
+
+        Raises BuildError if the image is missing, InfraError if the engine does not answer.
+        """
+        with self._reached(name) as client:
+            return tcp_ports(client.inspect_image(name).get("Config"))
 
     def _looked_up(self, name: str, platform: str) -> tuple[str, str]:
         """Return an image's id, and why it is not for a platform."""

@@ -6,7 +6,7 @@ from bootmatrix.source import image_sources
 from bootmatrix.source.image_sources.docker_daemon import saved_image
 from bootmatrix.source.images.blobs import Blobs
 from bootmatrix.source.images.engine import Build
-from bootmatrix.source.images.pull import platform_fault
+from bootmatrix.source.images.pull import exposed_ports, platform_fault
 from bootmatrix.source.images.registry_access import Access, RegistryAccess
 from bootmatrix.source.images.services import Services
 from bootmatrix.source.lock_recorder import Used
@@ -51,6 +51,17 @@ class Images:
             return str(own(source, platform, self._services))
         opened = self.opened(source)
         return platform_fault(source.path or source.name, *opened, platform) if opened else ""
+
+    def exposed_ports(self, source: ImageSource, platform: str) -> tuple[int, ...]:
+        """Return the TCP ports that an image exposes, before it is fetched; none if its source does not know.
+
+        Raises BuildError if the platform is missing, or the image is damaged; InfraError if the image is unavailable.
+        """
+        own = None if source.is_made_here else getattr(image_sources.load(source.kind), "exposed_ports", None)
+        if own:
+            return tuple(own(source, self._services))
+        opened = self.opened(source)
+        return exposed_ports(source.path or source.name, *opened, platform) if opened else ()
 
     def opened(self, source: ImageSource) -> tuple[bytes, Blobs] | None:
         """Return an image's index or manifest, and its blobs, to copy it as it is.

@@ -1,6 +1,7 @@
 """Import an image from its index or manifest into the store, for every source."""
 
 import json
+import re
 from typing import Any
 
 from bootmatrix.errors import BuildError, UntrustedError
@@ -18,6 +19,7 @@ from bootmatrix.source.images.blobs import (
 )
 from bootmatrix.source.images.layers import unpack_layer
 from bootmatrix.source.images.platforms import choose, fits, name_of
+from bootmatrix.source.images.reference import MAX_PORT
 from bootmatrix.source.safe_archive import FREE_BYTES, MAX_RATIO
 from bootmatrix.store import Store
 
@@ -27,6 +29,7 @@ MAX_ARTIFACTS = 16
 """Limit of an index's entries without a platform that are not images."""
 IMAGE_LIMIT_BYTES = 8 << 30
 """Limit of all layers, unpacked."""
+_TCP_PORT = re.compile(r"([1-9][0-9]{0,4})(?:/tcp)?", re.ASCII)
 _SHAPES = {("layers", "config"): "image", ("manifests",): "index", ("fsLayers", "history"): "schema 1"}
 """Shape of a document by its keys."""
 _MEANINGS = {
@@ -78,6 +81,28 @@ def platform_fault(name: str, document: bytes, blobs: Blobs, platform: str) -> s
     label = f"the image {name}"
     config = descriptor(value.get("config"), f"the configuration of {label}")
     return _config_fault(label, parsed(read_bytes(config, blobs, label), label, CONFIG_KEYS), platform)
+
+
+def exposed_ports(name: str, document: bytes, blobs: Blobs, platform: str) -> tuple[int, ...]:
+    """Return the TCP ports that the configuration of a platform's image names.
+
+    Raises BuildError if the platform is missing, or the image is damaged; InfraError if a blob is unavailable.
+    """
+    manifest = manifest_for(name, document, blobs, platform)[1]
+    label = f"the configuration of the image {name}"
+    config = parsed(read_bytes(descriptor(manifest.get("config"), label), blobs, label), label, CONFIG_KEYS)
+    return tcp_ports(config.get("config"))
+
+
+def tcp_ports(section: Any) -> tuple[int, ...]:
+    """Return the TCP ports of `ExposedPorts`, such as `80/tcp` or `80`.
+
+    >>> tcp_ports({"ExposedPorts": {"8086/tcp": {}, "53/udp": {}, "80": {}}})
+    (80, 8086)
+    """
+    ports = section.get("ExposedPorts") if isinstance(section, dict) else None
+    found = map(_TCP_PORT.fullmatch, ports if isinstance(ports, dict) else ())
+    return tuple(sorted({int(match[1]) for match in found if match and int(match[1]) <= MAX_PORT}))
 
 
 def _images(entries: list[Any]) -> list[Any]:
