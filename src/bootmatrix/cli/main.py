@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from typing import NoReturn
@@ -49,6 +50,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit with status 2."""
         super().error(sanitize(redacted(message)))
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        """Make a formatter for each option: argparse's own imports shutil, which takes as long as all options."""
+        return self.formatter_class(prog=self.prog, width=_width())  # type: ignore[call-arg]
+
+
+@cache
+def _width() -> int:
+    """Return the width of help, as argparse chooses it."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns) - 2
+    try:
+        return (os.get_terminal_size(1).columns or 80) - 2
+    except OSError:
+        return 78
 
 
 def parser(only: str = "") -> argparse.ArgumentParser:
