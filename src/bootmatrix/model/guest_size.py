@@ -80,22 +80,23 @@ class SizeRequest(Model):
         )
 
 
-def memory_mib(text: str) -> int:
-    """Parse `512M` or `2G` as MiB. Raises InputError if it is not a size."""
-    return _mib(text, "memory", 64, MAX_MEMORY_MIB)
+def memory_mib(text: str, option: str = "") -> int:
+    """Parse `512M` or `2G` as MiB. Raises InputError, which names the option, if it is not a size."""
+    return _mib(text, option, "memory", (64, MAX_MEMORY_MIB))
 
 
-def disk_mib(text: str) -> int:
-    """Parse a scratch disk's size as MiB. Raises InputError if it is not one."""
-    return _mib(text, "disk", 16, MAX_DISK_MIB)
+def disk_mib(text: str, option: str = "") -> int:
+    """Parse a scratch disk's size as MiB. Raises InputError, which names the option, if it is not one."""
+    return _mib(text, option, "disk", (16, MAX_DISK_MIB))
 
 
-def _mib(text: str, what: str, least: int, most: int) -> int:
+def _mib(text: str, option: str, what: str, limits: tuple[int, int]) -> int:
+    named = f"{option} {text!r}".lstrip()
     if not re.fullmatch(LIMIT_PATTERN, text):
-        raise InputError(f"{text!r} is not an amount of {what} such as '512M' or '2G'")
-    amount = limit_bytes(text) >> 20
+        raise InputError(f"{named} is not an amount of {what} such as '512M' or '2G'")
+    amount, (least, most) = limit_bytes(text) >> 20, limits
     if not least <= amount <= most:
-        raise InputError(f"{text!r}: the {what} of a guest is between {least}M and {most >> 10}G")
+        raise InputError(f"{named}: the {what} of a guest is between {least}M and {most >> 10}G")
     return amount
 
 

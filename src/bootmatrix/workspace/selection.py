@@ -126,11 +126,11 @@ def default_kernels(selection: Selection, kernels: Iterable[str]) -> tuple[str, 
 
 def _resources(selection: Selection) -> ResourceRule:
     if selection.memory not in {None, AUTO}:
-        memory_mib(selection.memory or "")
+        memory_mib(selection.memory or "", "--memory")
     if selection.cpus is not None and not 1 <= selection.cpus <= MAX_CPUS:
         raise InputError(f"--cpus {selection.cpus}: must be a number from 1 to {MAX_CPUS}")
     if selection.disk is not None:
-        disk_mib(selection.disk)
+        disk_mib(selection.disk, "--disk")
     return ResourceRule(memory=selection.memory, cpus=selection.cpus, disk=selection.disk)
 
 
