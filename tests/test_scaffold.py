@@ -171,6 +171,26 @@ def test_a_project_has_defaults(tmp_path: Path) -> None:
     assert "no such run" in tool(tmp_path, "judge", "latest").stderr or not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ('arch = ["x87"]', (), "'arch' in [tool.bootmatrix]: unknown architecture 'x87'"),
+        ('arch = ["x86_64/vax"]', (), "'arch' in [tool.bootmatrix]: x86_64 has no machine 'vax'"),
+        ('kernel = ["1.0"]', ("--arch", "s390x"), "'kernel' in [tool.bootmatrix]: none of the selected architectures"),
+        ('arch = ["x86_64"]', ("--arch", "x87"), ""),
+    ],
+)
+@pytest.mark.parametrize("command", [("plan", "hello"), ("try", "redis:7")])
+def test_an_unknown_name_of_the_table(
+    tmp_path: Path, command: tuple[str, ...], table: str, options: tuple[str, ...], message: str
+) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text(f"[tool.bootmatrix]\n{table}\n", encoding="utf-8")
+    done = tool(tmp_path, *command, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{file}: {message}" if message else "unknown architecture 'x87'"), done.stderr
+
+
 @pytest.mark.parametrize(("owner", "mode", "counts"), [(1234, 0o777, False), (1234, 0o755, True), (0, 0o777, True)])
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
 def test_a_table_in_a_folder_of_everybody(tmp_path: Path, owner: int, mode: int, counts: bool) -> None:

@@ -18,7 +18,7 @@ from bootmatrix.cli.environment import check_environment
 from bootmatrix.cli.exits import ABORTED, BAD_INPUT, INTERRUPTED, OUR_FAULT, git_bisect_status
 from bootmatrix.cli.output import complain
 from bootmatrix.cli.parsers import ADDERS
-from bootmatrix.cli.project_defaults import apply_defaults
+from bootmatrix.cli.project_defaults import apply_defaults, with_origin
 from bootmatrix.errors import BootmatrixError, InputError, Interrupted, described
 from bootmatrix.redact import redacted
 from bootmatrix.report.sanitize import sanitize
@@ -150,7 +150,11 @@ def _adopt_input(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> int:
     """Import and run the command `module[:function]`."""
     module, _, function = args.command.partition(":")
-    return int(getattr(import_module(f"bootmatrix.cli.{module}"), function or "run")(args))
+    run = getattr(import_module(f"bootmatrix.cli.{module}"), function or "run")
+    try:
+        return int(run(args))
+    except InputError as error:
+        raise with_origin(error, args) from error
 
 
 def _without_output(lost: OSError, status: int) -> int:

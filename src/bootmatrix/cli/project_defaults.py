@@ -37,11 +37,25 @@ def apply_defaults(args: argparse.Namespace) -> None:
         if key in table and values.get(key) == () and not has_matrix:
             values[key] = _names(path, key, table[key])
             values[f"{key}_is_default"] = True
+            values[f"{key}_is_from"] = path
     if NOTIFY in table and NOTIFY in values:
         values["notify_variables"] = _variables(path, table[NOTIFY])
     for key in FOLDERS:
         if key in table and key in values and values[key] is None and not os.environ.get(VARIABLES[key]):
             values[key] = _folder(path, key, table[key])
+
+
+def with_origin(error: InputError, args: argparse.Namespace) -> InputError:
+    """Return the error with the file that named what it complains of, if a table did.
+
+    `aarch64/x` may be told as `'x'`.
+    """
+    for key in NAMES:
+        path = vars(args).get(f"{key}_is_from")
+        words = {word for name in getattr(args, key, ()) for word in (name, *re.split("[/@]", name))}
+        if path and type(error) is InputError and any(repr(word) in error.message for word in words):
+            return InputError(f"{path}: {key!r} in [tool.{TABLE}]: {error.message}", error.hint)
+    return error
 
 
 def find_table(folder: Path) -> tuple[Path, dict[str, Any]]:
