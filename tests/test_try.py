@@ -765,6 +765,10 @@ def test_an_image_that_is_not_for_all_architectures(here: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("is for linux/amd64, expected linux/arm64\n  It is for --arch x86_64.\n")
     assert not list(here.glob("cache/*/*layout*")), "no project is left"
+    write_layout(here, make_image(files(x="1"), platform="linux/s390x"))
+    done = tool(here, "./layout", "--", "true")
+    assert "is for linux/s390x, expected " in done.stderr
+    assert done.stderr.endswith("\n  It is for --arch s390x.\n")
 
 
 def test_an_image_with_a_command_and_an_environment(here: Path) -> None:
@@ -797,7 +801,9 @@ def test_an_image_with_a_command_and_an_environment(here: Path) -> None:
         (("./saved-{oci_arch}.tar", "--arch", "x86_64"), "An archive alone: bootmatrix try saved-amd64.tar"),
         (("./saved-{oci_arch}.tar",), "An archive alone: bootmatrix try saved-amd64.tar"),
         (("redis:7", "--stays", "soon"), "'soon' is not a duration"),
-        (("redis:7", "--memory", "2TB"), "'2TB' is not an amount of memory"),
+        (("redis:7", "--memory", "2TB"), "--memory '2TB' is not an amount of memory such as"),
+        (("redis:7", "--memory", "2M"), "--memory '2M': the memory of a guest is between"),
+        (("redis:7", "--disk", "2TB"), "--disk '2TB' is not an amount of disk such as"),
         (("redis:7", "--arch", "x87"), "x87"),
         (("redis:7", "--arch", "s390x", "--kernel", "1.0"), "none of the selected architectures has a kernel '1.0'"),
         (("redis:7", "--arch", "s390x", "--page-size", "64k"), "No kernel of these architectures has such pages"),

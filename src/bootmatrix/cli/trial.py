@@ -37,7 +37,12 @@ def run(args: argparse.Namespace) -> int:
     def image_ports(image: str, archs: Sequence[str]) -> tuple[int, ...]:
         return find_image_ports(image, archs, profiles, workspace.sources())
 
-    matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save, ImageLooks(image_faults, image_ports))
+    def image_archs(image: str) -> list[str]:
+        faults = find_image_faults(image, profiles, profiles, workspace.sources())
+        return [arch for arch in profiles if arch not in faults]
+
+    looks = ImageLooks(image_faults, image_ports, image_archs)
+    matrix, notes = prepare_trial(request, profiles, workspace.cache, args.save, looks)
     if args.save:
         say(f"Saved: {matrix}. To run it: bootmatrix matrix {shlex.quote(str(matrix))}")
     network = None if args.network == "outbound" else args.network  # which the written spec has

@@ -70,12 +70,18 @@ def no_port(_image: str, _archs: Sequence[str]) -> tuple[int, ...]:
     return ()
 
 
+def no_arch(_image: str) -> tuple[str, ...]:
+    """Look at no image: which architectures it is for is unknown."""
+    return ()
+
+
 @dataclass(frozen=True)
 class ImageLooks:
     """Functions that look at an image before it is fetched."""
 
     faults: ImageFaults = any_platform
     ports: ImagePorts = no_port
+    archs: Callable[[str], Sequence[str]] = no_arch
 
 
 @dataclass
@@ -123,7 +129,7 @@ def write_trial(
     if request.is_open and project.choice and not PLACEHOLDER.search(" ".join(request.thing.paths)):
         targets = _narrow(project, project.choice, targets)
     _write_spec(project, image)
-    matrix, archs = _write_matrix(project, targets, profiles, looks.faults)
+    matrix, archs = _write_matrix(project, targets, profiles, looks)
     if request.path and request.port is None:
         project.request = replace(request, port=_http_port(project, archs, looks.ports))
         _write_spec(project, image)
@@ -337,7 +343,7 @@ def _comment(project: _Project) -> str:
     return "\n".join(lines)
 
 
-def _exclusions(project: _Project, cells: Sequence[Cell], image_faults: ImageFaults) -> list[dict[str, str]]:
+def _exclusions(project: _Project, cells: Sequence[Cell], looks: ImageLooks) -> list[dict[str, str]]:
     """Exclude architectures for which a file or the image is missing.
 
     Raises InputError if the image must be for each of them, or no architecture is left.
@@ -345,16 +351,16 @@ def _exclusions(project: _Project, cells: Sequence[Cell], image_faults: ImageFau
     request = project.request
     image = request.thing.image or base_image(request.image)
     archs = list(dict.fromkeys(cell.arch for cell in cells))
-    faults = {} if image.startswith(SHIPPED) else image_faults(image, cells)
+    faults = {} if image.startswith(SHIPPED) else looks.faults(image, cells)
     reasons = {**(project.choice.lacking if project.choice else {}), **faults}
     if faults and (request.is_explicit or len(faults) == len(archs)):
-        others = ",".join(arch for arch in archs if arch not in faults)
-        raise InputError(next(iter(faults.values())), f"It is for --arch {others}." if others else "Try --arch all.")
+        others = ",".join([arch for arch in archs if arch not in faults] or looks.archs(image))
+        raise InputError(next(iter(faults.values())), f"It is for --arch {others}." if others else "")
     return [{"arch": arch, "reason": reasons[arch]} for arch in archs if arch in reasons]
 
 
 def _write_matrix(
-    project: _Project, targets: list[str], profiles: Mapping[str, Profile], image_faults: ImageFaults
+    project: _Project, targets: list[str], profiles: Mapping[str, Profile], looks: ImageLooks
 ) -> tuple[Path, list[str]]:
     """Write the matrix; return it, and the architectures that it does not exclude."""
     request = project.request
@@ -367,7 +373,7 @@ def _write_matrix(
     whole = Matrix.model_validate_json(json.dumps({**matrix, "resources": []}))
     cells = product(whole, project.folder, profiles)
     check_kernels(cells, profiles)
-    if exclude := _exclusions(project, cells, image_faults):
+    if exclude := _exclusions(project, cells, looks):
         matrix["exclude"] = exclude
     matrix["timeouts"] = {"boot": 120, "services": limit_s, "silence": limit_s}
     path = project.folder / f"{project.name}.matrix.yml"
