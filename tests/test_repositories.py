@@ -635,10 +635,13 @@ def test_a_list_from_an_enemy(tmp_path: Path) -> None:
     ):
         assert read_list(tmp_path, f"<metadata>{PACKAGE.format(**{**sound, **wrong})}</metadata>") == []
     entities = '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
-    endless = "n" * (6 << 20)
+    endless, attribute = "n" * (6 << 20), "='' /"
+    many_names = "".join(f"<a{number}/>" for number in range(50_000))
     for text in (
         *(f"{entities}<metadata>&b;</metadata>", "<metadata><package>", "no XML", ""),
         *(f"<metadata><package a='{endless}'/></metadata>", f"<metadata><!--{endless}--></metadata>", f"<{endless}/>"),
+        *("<a>" * 1000 + "</a>" * 1000, f"<m>{many_names}</m>"),
+        f"<m>{many_names.replace('<', '<b ').replace('/', attribute)}</m>",
     ):
         with pytest.raises(NetworkError, match="is damaged"):
             read_list(tmp_path, text)

@@ -21,8 +21,12 @@ MAX_PRIMARY_BYTES = 2 << 30
 """Limit of the packed list of packages; those of the largest distributions have 0.1 GB."""
 MAX_TAG_BYTES = 4 << 20
 """Limit of one tag with its attributes, which expat reads again with each piece, and holds in memory."""
+MAX_DEPTH, MAX_NAMES = 100, 10_000
+"""Limits of open elements, and of different names of elements and attributes: expat keeps all of them."""
 _TEXTS = {"name", "arch", "checksum", "size"}
 """Elements whose text is read. In primary.xml `size` has attributes instead."""
+_READ = {*_TEXTS, "version", "location"}
+"""Elements of which anything is read."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class _Collector:
         self._element: _Element | None = None
         self._own: Mapping[str, str] = {}
         self._text: list[str] | None = None
-        self._fed = 0
+        self._fed = self._depth = 0
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self._start
@@ -63,16 +67,21 @@ class _Collector:
         self.parser.Parse(data, False)
         if self._fed - self.parser.CurrentByteIndex > MAX_TAG_BYTES:
             raise ValueError(f"a tag of more than {MAX_TAG_BYTES >> 20} MiB")
+        if len(self.parser.intern) > MAX_NAMES:
+            raise ValueError(f"more than {MAX_NAMES} different names")
 
     def end(self) -> None:
         """End the document. Raises ExpatError if it is incomplete."""
         self.parser.Parse(b"", True)
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ValueError(f"elements more than {MAX_DEPTH} deep")
         name = tag.rpartition(":")[2]
         if name == self._name:
             self._element, self._own = _Element(), attributes
-        elif self._element is not None and name not in self._element.attributes:
+        elif self._element is not None and name in _READ and name not in self._element.attributes:
             self._element.attributes[name] = attributes
             if name in _TEXTS:
                 self._text = []
@@ -83,6 +92,7 @@ class _Collector:
             self._text.append(text)
 
     def _end(self, tag: str) -> None:
+        self._depth -= 1
         name = tag.rpartition(":")[2]
         if self._text is not None and self._element is not None:
             self._element.texts[name] = "".join(self._text).strip()
