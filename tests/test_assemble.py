@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,31 @@ def test_a_machine_with_too_little_memory_is_told_before_the_boot(kitchen: Kitch
     check_memory(make_machine(memory_mib=128), make_bootable(initrd=packed, unpacked_bytes=54 << 20))
     with pytest.raises(BuildError):
         check_memory(make_machine(memory_mib=128), make_bootable(initrd=packed, unpacked_bytes=(54 << 20) + 1))
+
+
+@pytest.mark.parametrize(
+    ("kernel_mib", "form", "least_mib"),
+    [(45, "ELF", 76), (45, "other", 76), (300, "ELF with symbols", 76), (35, "ELF", 66)],
+)
+def test_a_kernel_with_too_little_memory_is_told_before_the_boot(
+    tmp_path: Path, kernel_mib: int, form: str, least_mib: int
+) -> None:
+    """The segments of an ELF file count, and not its symbols."""
+    file = tmp_path / "kernel"
+    header = b"\x7fELF" + struct.pack("<BBBxxxxxxxxxHHIQQQIHHHHHH", 2, 1, 1, 2, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    taken = min(kernel_mib, 45) << 20
+    segments = [struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 0, size, 0) for size in (taken // 2, taken - taken // 2)]
+    file.write_bytes(header + b"".join(segments) if form != "other" else b"MZ")
+    packed, kernel = (
+        artefact(name, str(path)).model_copy(update={"size_bytes": mib << 20})
+        for name, path, mib in (("initrd", "/store/initrd", 2), ("kernel", file, kernel_mib))
+    )
+    bootable = make_bootable(kernel=kernel, initrd=packed, unpacked_bytes=5 << 20)
+    check_memory(make_machine(memory_mib=least_mib), bootable)
+    machine = make_machine(memory_mib=least_mib - 1).model_copy(update={"max_memory_mib": 4096})
+    with pytest.raises(BuildError, match=f"and its kernel has {taken >> 20} MiB and needs 24 MiB more to") as caught:
+        check_memory(machine, bootable)
+    assert caught.value.hint.startswith("Give it more: --memory 256M")
 
 
 @pytest.mark.parametrize("lack", ["files: [{path: x, source: none}]", 'init: ["@pkg:./images/none"]'])

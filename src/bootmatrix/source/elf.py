@@ -73,6 +73,20 @@ def read_program(file: BinaryIO) -> Program | None:
     return Program(describe(start), str(interpreter), tuple(libraries))
 
 
+def loaded_bytes(file: BinaryIO) -> int | None:
+    """Return how much memory a program's segments take; None if it is none, or damaged."""
+    from elftools.elf.elffile import ELFFile  # slow import
+
+    if not is_program(file.read(HEADER_BYTES)):
+        return None
+    file.seek(0)
+    try:
+        elf = ELFFile(cast("BinaryIO", _BoundedFile(file)))
+        return sum(int(segment["p_memsz"]) for segment in _segments(elf, "PT_LOAD"))
+    except Exception:  # as above
+        return None
+
+
 def section_of(data: bytes, name: str) -> bytes:
     """Return an ELF file's section as it is stored; empty without it, or if damaged."""
     from elftools.elf.elffile import ELFFile  # slow import
