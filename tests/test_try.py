@@ -506,7 +506,7 @@ def test_packages_by_architecture(here: Path) -> None:
         write(here / f"x_1_{architecture}.deb", data)
     write(here / "data_1_all.deb", deb("data", "all", {"usr/share/data": b"x"}))
     thing = find_thing(["./x_*_{debian_arch}.deb", "data_1_all.deb"])
-    request = TrialRequest(thing, service="x", stays="3s", arch=("x86_64", "s390x", "armv7"))
+    request = TrialRequest(thing, service="x", stays="2.1s", arch=("x86_64", "s390x", "armv7"))
     folder, matrix = project(here, request)
     assert [(entry.arch, entry.reason) for entry in matrix.exclude] == [
         ("armv7", "no package x for armhf among the files")
@@ -735,6 +735,26 @@ def test_http_without_a_port_asks_the_only_one_of_the_image(
     service = load_one(matrix.parent / "layout.yml")[0].services[1]
     assert f"URL=http://127.0.0.1:{port}/ping" in (service.env or ())
     assert [f"--http /ping {said}To ask another one: --port N"] == notes
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_answer"),
+    [
+        (["HTTP/1.1 302 Found", "Location: https://git.example/x", "wget: bad address"], True),
+        (["HTTP/1.1 301 M", "location: /x", "HTTP/1.1 302 F", "Location: //git.example/", "wget: bad address"], True),
+        (["HTTP/1.1 302 Found", "Location: http://localhost:80/x", "HTTP/1.1 500 Error", "wget: server error"], False),
+        (["HTTP/1.1 302 Found", "Location: http://127.0.0.1/x", "wget: can't connect"], False),
+        (["HTTP/1.1 302 Found", "Location: /login", "wget: too many redirections"], False),
+        (["HTTP/1.1 500 Error", "Location: https://git.example/x", "wget: server error"], False),
+        (["wget: can't connect to remote host"], False),
+    ],
+)
+def test_a_redirect_that_leads_elsewhere_is_an_answer(here: Path, lines: list[str], is_answer: bool) -> None:
+    write(here / "cmdline", "quiet")
+    text = "".join(f"{'' if line.startswith('wget') else '  '}{line}\n" for line in lines)
+    done = probe(here, f"cat >&2 <<'E'\n{text}E\nexit 1", URL=PING, PORT="80")
+    assert (done.returncode == 0) is is_answer, done
+    assert "Location" not in done.stdout
 
 
 def test_an_image_that_is_not_for_all_architectures(here: Path) -> None:

@@ -12,6 +12,14 @@ listens() {
     END { exit !found }'
 }
 
+# A redirect to TLS or to another host is an answer, too. Nobody here can follow it.
+leads_elsewhere() {
+  awk '
+    $1 ~ /^HTTP\// { status = $2; place = "" }
+    tolower($1) == "location:" { place = tolower($2) }
+    END { exit !(status ~ /^3/ && place ~ /^(https?:)?\/\// && place !~ /^(http:)?\/\/(127\.0\.0\.1|localhost|\[::1\])([:\/]|$)/) }'
+}
+
 # What wget says of a request that fails, in other words. `timeout` ends it, since -T crashes (docs/findings.md).
 fault_of() {
   case $1:$2 in
@@ -25,7 +33,12 @@ fault_of() {
 }
 
 # These set `fault` to the reason if there is no answer.
-get() { said=$(timeout $((5 * scale)) wget -q -O /dev/null "$1" 2>&1) || { fault=$(fault_of $? "$said"); false; }; }
+get() {
+  said=$(timeout $((5 * scale)) wget -qS -O /dev/null "$1" 2>&1) || {
+    fault=$(fault_of $? "$(echo "$said" | sed '/^  /d')") # without the lines of headers
+    echo "$said" | leads_elsewhere
+  }
+}
 answers() {
   if [ -z "$URL" ]; then
     listens || { fault="connection refused, as nothing listens there"; false; }

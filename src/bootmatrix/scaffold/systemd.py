@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from bootmatrix.errors import InputError
@@ -61,7 +62,7 @@ def systemd_parts(container: Mapping[str, Any], probe_image: str, unit: str, sta
         "binds": [f"{RUN}:/run", "/checks:/checks:ro"],
         "annotations": {"bootmatrix.check": f"{stays_s + 3 * limit_s:.0f}s", "bootmatrix.results": JOURNAL},
     }
-    script = packaged("scaffold/unit.sh", unit=unit, stays_s=f"{stays_s:.0f}", limit_s=limit_s)
+    script = packaged("scaffold/unit.sh", unit=unit, stays_s=ceil(stays_s), limit_s=limit_s)
     texts = {"checks/unit": script, "checks/wait": packaged("scaffold/wait.sh")}
     files = [
         {"path": RUN.lstrip("/"), "directory": True},

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +325,7 @@ def _probe(project: _Project) -> dict[str, Any]:
     port = request.port or (HTTP_PORT if request.path else None)
     url = f"http://127.0.0.1:{port}{request.path}" if request.path else ""
     limit = request.timeout or f"{stays_s + 2 * ANSWER_S:.0f}s"
-    env = [f"URL={url}", f"PORT={port or ''}", f"STAYS_S={stays_s:.0f}", "PATH=/bin:/usr/bin"]
+    env = [f"URL={url}", f"PORT={port or ''}", f"STAYS_S={ceil(stays_s)}", "PATH=/bin:/usr/bin"]
     return {
         "name": f"{project.name[:50]}-probe",
         "image": PROBE_IMAGE,
