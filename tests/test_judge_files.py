@@ -235,6 +235,16 @@ def test_xml_that_would_fill_the_memory_is_no_pass(many: bytes, reason: str) -> 
         read_report(many)
 
 
+@pytest.mark.parametrize(
+    ("reason", "count"), [("Unable to find executable", 1), ("Disabled", 0), ("SKIP_RETURN_CODE=77", 0)]
+)
+def test_a_test_that_ctest_could_not_start_is_no_pass(reason: str, count: int) -> None:
+    value = f"<NamedMeasurement name='Completion Status'><Value>{reason}</Value></NamedMeasurement>"
+    report = f"<Site><Testing><Test Status='notrun'><Results>{value}</Results></Test></Testing></Site>".encode()
+    (ctest,) = (each for each in load_reports() if each.name == "CTest")
+    assert count_failures(report, ctest) == count
+
+
 def test_another_report_of_elements_without_end_is_no_pass() -> None:
     report = load_reports()[0]
     with pytest.raises(UnreadableReport, match="more than 100000 elements within each other"):

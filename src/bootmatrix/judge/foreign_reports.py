@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from xml.parsers.expat import ExpatError, ParserCreate, XMLParserType
 
-from bootmatrix.judge.junit import MAX_DEPTH, SUITES, TOTAL, UnreadableReport, local_name, pieces, status_of
+from bootmatrix.judge.junit import MAX_DEPTH, SUITES, TOTAL, UNRUN, UnreadableReport, local_name, pieces, status_of
 from bootmatrix.model import Verdict
 from bootmatrix.packaged import packaged_table
 
@@ -25,6 +25,7 @@ class ForeignReport:
     counts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     statuses: Mapping[str, str] = field(default_factory=dict)
     elements: Sequence[str] = ()
+    reasons: str = ""
 
 
 @cache
@@ -61,9 +62,10 @@ def count_failures(data: bytes, report: ForeignReport) -> int:
     Raises UnreadableReport if it is cut or damaged.
     """
     most = failed = depth = 0
+    name = ""
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal most, failed, depth
+        nonlocal most, failed, depth, name
         depth += 1
         if depth > MAX_DEPTH:
             raise UnreadableReport(f"it has more than {MAX_DEPTH} elements within each other")
@@ -78,8 +80,13 @@ def count_failures(data: bytes, report: ForeignReport) -> int:
         nonlocal depth
         depth -= 1
 
+    def text(words: str) -> None:
+        nonlocal failed
+        failed += name == report.reasons and words.strip() in UNRUN
+
     parser = _parser(start)
     parser.EndElementHandler = end
+    parser.buffer_text, parser.CharacterDataHandler = True, text
     try:
         for piece in pieces(data):
             parser.Parse(piece)

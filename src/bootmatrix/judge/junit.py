@@ -24,7 +24,7 @@ GOOD_STATUS = re.compile("run|executed|completed?|done|finished|ok(ay)?|pass(ed|
 """Values of these attributes, without punctuation. Others are noted."""
 BAD_STATUS = re.compile(
     "fail(ed|ure|ing)?|error(ed)?|broken|crash(ed)?|segfault(ed)?|coredump(ed)?|abort(ed)?|interrupted|incomplete"
-    "|cancell?ed|time(d)?out|killed|panic(ked)?|exception|unsuccessful|unresolved|n(ot)?ok|ko|[kx]pass|dmesgfail"
+    "|cancell?ed|time(d)?out|h[au]ng|killed|panic(ked)?|exception|unsuccessful|unresolved|n(ot)?ok|ko|[kx]pass|dmesgfail"
     "|unexpected(pass|success)?|regression|false"
 )
 """The same for failed tests, which some writers set instead of an element."""
