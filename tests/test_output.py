@@ -16,9 +16,11 @@ from bootmatrix.cli.main import main
 from bootmatrix.cli.output import MAX_LINE_BYTES, console_lines
 from bootmatrix.cli.progress import PlainScreen, plain_console
 from bootmatrix.cli.run import _followed
+from bootmatrix.cli.shown_console import ShownConsole
 from bootmatrix.cli.tables import print_table
 from bootmatrix.forge.message import comment
 from bootmatrix.forge.message import headline as forge_headline
+from bootmatrix.guest.console_link import encode_line
 from bootmatrix.model import Plan, Record, SubResult, Verdict
 from bootmatrix.report.context import ReportContext
 from bootmatrix.report.forms import form_names, render
@@ -192,3 +194,28 @@ def test_a_sound_file_is_named_without_its_escapes(tmp_path: Path, capsys: pytes
     assert out.count("a spec: ") == 2
     assert not set(out) & {"\x1b", "\x07", "\r"}
     assert not IS_COMMAND.search(out)
+
+
+def test_what_guest_and_host_tell_each_other_is_not_shown() -> None:
+    """Boards without ports have it on the console, each message twice; what the kernel tore is shown."""
+    agent = encode_line(b"key", b"g", 3, 2, b"data")
+    message = b"bootmatrix 3 0d6b878381dc8eb4 service nginx start\n"
+    torn = agent.removesuffix(b"\n") + b"[    4.786677] random: crng init done\n"
+    output = b"one\n\ntwo\nbootmatrix hello 2\r\n" + 2 * message + agent + b"nginx| bootmatrix-agent\n" + agent + torn
+    output += b"\n\n" + agent + b"\n" + message.replace(b"3", b"3 ") + b"end\n\n"
+    expected = b"one\n\ntwo\nnginx| bootmatrix-agent\n" + torn + b"\n\n\n" + message.replace(b"3", b"3 ") + b"end\n\n"
+    for step in (1, 2, len(output)):
+        shown = ShownConsole()
+        lines = output.splitlines(keepends=True)
+        parts = [b"".join(lines[start : start + step]) for start in range(0, len(lines), step)]
+        assert b"".join([*map(shown.feed, parts), shown.rest()]) == expected
+
+
+def test_a_followed_console_shows_no_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "console.log"
+    output = b"Run /init\nbootmatrix hello 2\nready\n" + encode_line(b"key", b"g", 1, 0, b"x") + b"\nend"
+    file.write_bytes(output)
+    with _followed(file):
+        pass
+    assert capsys.readouterr().out == "Run /init\nready\n\nend"
+    assert file.read_bytes() == output

@@ -24,6 +24,7 @@ from bootmatrix.cli.matrix import hold_s
 from bootmatrix.cli.notify import notifier, tell
 from bootmatrix.cli.output import say, write_console
 from bootmatrix.cli.run_published import run_published
+from bootmatrix.cli.shown_console import ShownConsole
 from bootmatrix.errors import BuildError, InputError
 from bootmatrix.forge.notify import Message, job_page
 from bootmatrix.guest.forward import check_port
@@ -179,7 +180,7 @@ def _followed(console: Path) -> Iterator[None]:
 
 
 def _follow(console: Path, done: Event) -> None:
-    position = 0
+    position, shown = 0, ShownConsole()
     while True:
         last = done.is_set()
         if console.exists():
@@ -188,7 +189,8 @@ def _follow(console: Path, done: Event) -> None:
                 data = file.read()
             whole = data if last else data[: data.rfind(b"\n") + 1]
             position += len(whole)
-            write_console(whole)
+            write_console(shown.feed(whole))
         if last:
+            write_console(shown.rest())
             return
         time.sleep(FOLLOW_S)

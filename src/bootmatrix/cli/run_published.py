@@ -14,6 +14,7 @@ from bootmatrix.cli.downloads import download_progress
 from bootmatrix.cli.exits import NOT_EXPECTED
 from bootmatrix.cli.guests import parse_port
 from bootmatrix.cli.output import say, write_console
+from bootmatrix.cli.shown_console import ShownConsole
 from bootmatrix.errors import BootmatrixError, InputError, innermost
 from bootmatrix.guest.forward import check_port
 from bootmatrix.load.spec import find_spec
@@ -82,12 +83,12 @@ async def _serve(guest: Guest, ports: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def _follow(guest: Guest) -> None:
-    position = 0
+    position, shown = 0, ShownConsole()
     while True:
         data = guest.console[position:]
         whole = data[: data.rfind(b"\n") + 1]
         position += len(whole)
-        write_console(whole)
+        write_console(shown.feed(whole))
         await anyio.sleep(FOLLOW_S)
 
 
