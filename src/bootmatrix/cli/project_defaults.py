@@ -48,7 +48,7 @@ def apply_defaults(args: argparse.Namespace) -> None:
 def with_origin(error: InputError, args: argparse.Namespace) -> InputError:
     """Return the error with the file that named what it complains of, if a table did.
 
-    `aarch64/x` may be told as `'x'`.
+    `ARCH/MACHINE` may be told as `'MACHINE'`.
     """
     for key in NAMES:
         path = vars(args).get(f"{key}_is_from")

@@ -12,7 +12,7 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
 class ShownConsole:
-    """Leaves out whole lines of the protocols; one that the kernel wrote into is shown."""
+    """Leaves out whole lines of protocols; one that the kernel wrote into stays."""
 
     def __init__(self) -> None:
         self._blank = b""

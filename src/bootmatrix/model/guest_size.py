@@ -81,12 +81,12 @@ class SizeRequest(Model):
 
 
 def memory_mib(text: str, option: str = "") -> int:
-    """Parse `512M` or `2G` as MiB. Raises InputError, which names the option, if it is not a size."""
+    """Parse `512M` or `2G` as MiB. Raises InputError, which names the option."""
     return _mib(text, option, "memory", (64, MAX_MEMORY_MIB))
 
 
 def disk_mib(text: str, option: str = "") -> int:
-    """Parse a scratch disk's size as MiB. Raises InputError, which names the option, if it is not one."""
+    """Parse a scratch disk's size as MiB. Raises InputError."""
     return _mib(text, option, "disk", (16, MAX_DISK_MIB))
 
 

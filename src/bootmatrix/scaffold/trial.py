@@ -138,7 +138,7 @@ def write_trial(
 
 
 def _http_port(project: _Project, archs: Sequence[str], image_ports: ImagePorts) -> int:
-    """Return the port to ask if none was named: the only one of the image, else HTTP's."""
+    """Return the port to ask without a name: the image's only one, else HTTP's."""
     thing = project.request.thing
     ports = image_ports(thing.image, archs) if thing.kind == "image" and not thing.image.startswith(SHIPPED) else ()
     port = ports[0] if len(ports) == 1 else HTTP_PORT

@@ -74,7 +74,7 @@ def read_program(file: BinaryIO) -> Program | None:
 
 
 def loaded_bytes(file: BinaryIO) -> int | None:
-    """Return how much memory a program's segments take; None if it is none, or damaged."""
+    """Return the memory that a program's segments take; None for other files."""
     from elftools.elf.elffile import ELFFile  # slow import
 
     if not is_program(file.read(HEADER_BYTES)):

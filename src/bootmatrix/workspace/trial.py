@@ -65,7 +65,7 @@ def find_image_faults(
 def find_image_ports(
     image: str, archs: Iterable[str], profiles: Mapping[str, Profile], sources: SourceConfig
 ) -> tuple[int, ...]:
-    """Find the TCP ports that an image exposes for the first of architectures, unfetched.
+    """Find the TCP ports that an image exposes on the first of architectures.
 
     Raises BuildError if the image does not exist or is damaged, InfraError if it is unavailable.
     """

@@ -13,7 +13,7 @@ WORK_MIB = 256
 """Memory for the programs of a guest whose memory follows its initrd."""
 
 BEGIN_MIB = 24
-"""What a kernel needs beside its image and the initrd until a program runs.
+"""Memory for a kernel beside its image and the initrd, until a program runs.
 
 Measured with kernels of distributions, 6.1 and 7.2: all panic with less, and boot with 27 MiB or more.
 """
@@ -38,7 +38,7 @@ def begin_bytes(bootable: Bootable) -> int:
 
 
 def _kernel_bytes(bootable: Bootable) -> int:
-    """Return the size of a kernel in memory: of an ELF file, which may have symbols too, its segments."""
+    """Return the size of a kernel in memory: of an ELF file only the segments."""
     if bootable.kernel is None:
         return 0
     with suppress(OSError), Path(bootable.kernel.path).open("rb") as file:
@@ -82,7 +82,7 @@ def check_memory(machine: Machine, bootable: Bootable) -> None:
 
 
 def _is_ample(memory_bytes: int, bootable: Bootable) -> bool:
-    """Return whether there is enough memory without a look at the kernel's file, which takes time."""
+    """Return whether the kernel's file, which takes time, need not be read."""
     parts = [part.size_bytes for part in (bootable.kernel, bootable.initrd) if part]
     return memory_bytes >= 2 * sum(parts) + bootable.unpacked_bytes + (BEGIN_MIB << 20)
 

@@ -53,7 +53,7 @@ class Images:
         return platform_fault(source.path or source.name, *opened, platform) if opened else ""
 
     def exposed_ports(self, source: ImageSource, platform: str) -> tuple[int, ...]:
-        """Return the TCP ports that an image exposes, before it is fetched; none if its source does not know.
+        """Return the TCP ports that an image exposes, as far as its source knows.
 
         Raises BuildError if the platform is missing, or the image is damaged; InfraError if the image is unavailable.
         """
