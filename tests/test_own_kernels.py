@@ -21,6 +21,7 @@ from archive_client import Opener
 from bootmatrix.assembly.image.builder import Builder
 from bootmatrix.assembly.kernel.custom import find_kernel
 from bootmatrix.assembly.kernel.decompress import boots
+from bootmatrix.assembly.kernel.import_kernel import digest_of
 from bootmatrix.assembly.kernel.package import (
     CODEC,
     KernelFiles,
@@ -631,3 +632,14 @@ def test_the_file_may_be_elsewhere(tool: Tool, tmp_path: Path, monkeypatch: pyte
     assert data["kernels"]["mine"]["aarch64"]["parts"][0]["path"] == "../linux-image.deb"
     assert "hello/aarch64/mine" in tool("plan", "hello", "--kernel", "mine", "--arch", "aarch64").stdout
     assert json.dumps(data)
+
+
+def test_one_module_is_not_two(tmp_path: Path) -> None:
+    """A folder of another checkout, with a module less, would be the known one."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    digest = hashlib.sha256(b"b").hexdigest()
+    (tmp_path / f"one/a.ko\n{digest}  b.ko").write_text("a")
+    (tmp_path / "two/a.ko").write_text("a")
+    (tmp_path / "two/b.ko").write_text("b")
+    assert digest_of("modules", tmp_path / "one") != digest_of("modules", tmp_path / "two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -69,6 +70,26 @@ def test_a_folder_as_source(kitchen: Kitchen) -> None:
     assert "srv/pipe" not in tree.nodes
     fields[0]["mode"] = "0600"
     assert kitchen.tree(files=fields).nodes["srv/program"].mode == 0o600
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_one_name_is_not_two_files(kitchen: Kitchen, kind: str) -> None:
+    """Another checkout's image, from the cache, would lack one of them."""
+    fields = {"files": [{"path": "srv", "source": "tests"}]}
+    tests = kitchen.recipe("mine", **fields) / "tests"
+    tests.mkdir()
+    line = f"{hashlib.sha256(b'exit 1').hexdigest()} 0"
+    odd = tests / (f"10-fails {line}\n20-passes" if kind == "file" else "00-link")
+    if kind == "file":
+        odd.write_text("exit 0")
+    else:
+        odd.symlink_to(f"x\n10-fails {line}")
+    first = kitchen.make()
+    odd.unlink()
+    (tests / "10-fails").write_text("exit 1")
+    (tests / "20-passes").write_text("exit 0") if kind == "file" else (tests / "00-link").symlink_to("x")
+    assert "srv/10-fails" in kitchen.tree().nodes
+    assert kitchen.make().contents != first.contents
 
 
 @pytest.mark.parametrize(

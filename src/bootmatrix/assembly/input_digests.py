@@ -10,7 +10,7 @@ from bootmatrix.assembly.image.packages import local_debs
 from bootmatrix.assembly.image.recipe import for_architecture, placeholders, read_sources, source_digest
 from bootmatrix.assembly.initrd.files import source_digests
 from bootmatrix.assembly.prebuilt_guest import prebuilt_bootable
-from bootmatrix.assembly.user_files import filled
+from bootmatrix.assembly.user_files import filled, in_a_line
 from bootmatrix.assembly.userland import references
 from bootmatrix.errors import BootmatrixError
 from bootmatrix.load.piped import kept
@@ -110,7 +110,7 @@ def _file(source: ImageSource) -> str:
         return image_sources.load(source.kind).digest(source)
     folder = Path(source.path)
     paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-    return _of("\n".join(f"{path.relative_to(folder)} {_digest(path)}" for path in paths))
+    return _of("\n".join(in_a_line(f"{path.relative_to(folder)} {_digest(path)}") for path in paths))
 
 
 def _digest(path: Path) -> str:

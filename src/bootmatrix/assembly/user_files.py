@@ -20,6 +20,11 @@ def filled(text: str, names: Mapping[str, str], where: str = "") -> str:
     raise BuildError(f"{where}in {text!r} the only placeholders are {known}")
 
 
+def in_a_line(name: str) -> str:
+    """Escape line ends, as sha256sum does: in a list, a name could else be two."""
+    return name.replace("\\", "\\\\").replace("\n", "\\n")
+
+
 def take(path: Path, sha256: str, store: Store) -> Path:
     """Copy a file into the store, unless it has it already; return the private copy.
 

@@ -12,7 +12,7 @@ from typing import Literal
 from bootmatrix.assembly.image.libraries import unused_libraries
 from bootmatrix.assembly.slices import Slice
 from bootmatrix.assembly.tree import Node, Tree, directory, symlink, text_file
-from bootmatrix.assembly.user_files import take_into
+from bootmatrix.assembly.user_files import in_a_line, take_into
 from bootmatrix.errors import BuildError
 from bootmatrix.model import CopyFile, ImageRecipe, Profile
 from bootmatrix.store import sha256_of
@@ -87,7 +87,7 @@ def source_digest(entries: tuple[SourceEntry, ...]) -> str:
     """Digest a `source`: a file, or a folder's names, modes and contents."""
     if len(entries) == 1 and entries[0].kind == "file" and not entries[0].below:
         return str(entries[0])
-    names = (f"{entry.below} {entry}" for entry in entries)
+    names = (in_a_line(f"{entry.below} {entry}") for entry in entries)
     return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()
 
 

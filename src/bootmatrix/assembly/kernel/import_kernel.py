@@ -1,6 +1,7 @@
 """Import of custom kernels into the store, from any supported form."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from bootmatrix.assembly.kernel.kernel_parts import KernelParts
 from bootmatrix.assembly.kernel.module_pack import Module, ModulePack
 from bootmatrix.assembly.kernel.package import CODEC, KernelFiles, kernel_key
 from bootmatrix.assembly.kernel.probe import embedded_config, release_of
-from bootmatrix.assembly.user_files import copy_digested
+from bootmatrix.assembly.user_files import copy_digested, in_a_line
 from bootmatrix.errors import BootmatrixError, BuildError, InputError, readable
 from bootmatrix.model import Kernel, KernelForm, KernelPart, Profile, StoredImage
 from bootmatrix.source.images.kernels import ImageFile, kernel_members
@@ -84,8 +85,8 @@ def digest_of(kind: str, path: Path) -> str:
         if path.is_file():
             return sha256_of(path)
         files = files_of(kind, path)
-        lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+        lines = [f"{sha256_of(file)}  {in_a_line(file.relative_to(path).as_posix())}\n" for file in files]
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
 def digest_of_part(part: KernelPart, fetched: Fetched) -> str:
