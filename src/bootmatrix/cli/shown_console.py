@@ -1,4 +1,4 @@
-"""A guest's console as people read it, without what guest and host tell each other on it.
+"""A guest's console as people read it, without lines of the protocols.
 
 Boards without a port for it have messages of the guest protocol and the agent's lines on their console.
 """
@@ -18,7 +18,7 @@ class ShownConsole:
         self._blank = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return what to show of further lines. An empty one at their end is kept for the next time.
+        """Return what to show of further lines; an empty last one is kept.
 
         >>> ShownConsole().feed(b"a\\n\\nbootmatrix-agent 0123456789abcdef 0 2 \\nbootmatrix hello 2\\nb\\n")
         b'a\\nb\\n'
