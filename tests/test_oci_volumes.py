@@ -95,6 +95,13 @@ def test_too_much_is_not_even_fetched(kitchen: Kitchen, monkeypatch: pytest.Monk
         copied(kitchen, volume())
 
 
+def test_manifests_are_bounded_in_all(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oci_volume, "MANIFESTS_LIMIT_BYTES", len(IMAGES["linux/amd64"].root), raising=False)
+    copied(kitchen, volume("linux/amd64"))
+    with pytest.raises(BuildError, match="volume data: the manifests of oci:layout have more than"):
+        copied(kitchen, volume())
+
+
 def test_a_spec_with_such_a_volume_is_built(kitchen: Kitchen) -> None:
     write_layout(kitchen.folder, INDEX)
     kitchen.recipe("init", files=[{"path": "init", "contents": "x", "mode": "0755"}])

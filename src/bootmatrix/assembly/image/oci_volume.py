@@ -30,6 +30,8 @@ from bootmatrix.store import Store
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 LAYOUT = '{"imageLayoutVersion": "1.0.0"}'
+MANIFESTS_LIMIT_BYTES = 64 << 20
+"""Limit of an index's manifests, which are held in memory; each has some KiB."""
 _FORMAT = 1
 
 
@@ -77,8 +79,14 @@ def _layout(volume: Volume, document: bytes, blobs: Blobs, store: Store) -> Tree
     tree.put("oci-layout", text_file(LAYOUT))
     tree.put("blobs/sha256", directory())
     manifests = parsed(document, volume.image)
-    announced_bytes = 0
+    announced_bytes = manifests_bytes = 0
     for manifest in _manifests(volume, document, manifests, blobs):
+        manifests_bytes += len(manifest)
+        if manifests_bytes > MANIFESTS_LIMIT_BYTES:
+            raise BuildError(
+                f"volume {volume.name}: the manifests of {volume.image} have more than "
+                f"{MANIFESTS_LIMIT_BYTES >> 20} MiB in all"
+            )
         _put(tree, manifest)
         contents = parsed(manifest, f"the manifest of {volume.image}")
         config = descriptor(contents.get("config"), f"the configuration of {volume.image}")
