@@ -379,3 +379,12 @@ def test_lists_of_a_package_made_to_be_slow_to_read_are_not() -> None:
     register(tree, [UnpackedPackage(control, ())])
     assert time.process_time() - begun < 10
     assert tree.nodes["var/lib/dpkg/triggers/File"].read().endswith(b"/199999 mine\n")
+
+
+def test_two_control_files(tmp_path: Path) -> None:
+    """The record would say one version, and the guest's dpkg the other."""
+    lines = "Package: thing\nArchitecture: all\nVersion: "
+    members = [entry("./control", f"{lines}1.0\n".encode()), entry("control", f"{lines}2.0\n".encode())]
+    package = make_ar({"debian-binary": b"2.0\n", "control.tar": make_tar(members), "data.tar": make_tar([])})
+    with pytest.raises(BuildError, match="two control files"):
+        read_control(write(tmp_path / "a.deb", package))

@@ -49,11 +49,16 @@ def read_control(path: Path) -> dict[str, str]:
 
     Raises BuildError if it is not a package, or damaged.
     """
+    fields: dict[str, str] = {}
     with _open_member(path, "control.tar") as archive:
         for member in archive:
             if member.name.removeprefix("./") == "control" and member.isreg():
-                return _control_fields(archive, member)
-        raise DamagedArchive("no control file")
+                if fields:  # dpkg and others would differ in which one they take
+                    raise DamagedArchive("two control files")
+                fields = _control_fields(archive, member)
+        if not fields:
+            raise DamagedArchive("no control file")
+    return fields
 
 
 def read_control_files(path: Path) -> dict[str, bytes]:
