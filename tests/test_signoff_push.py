@@ -151,3 +151,14 @@ def test_only_a_valid_sign_off_of_this_image_is_pushed(
     (folder / "junit.xml").write_text("changed")
     assert "junit.xml: changed" in signing(*push, f"{plain.host}/other:1", status=1)
     get(f"{plain.pusher.url}/v2/other/manifests/{digest.replace(':', '-')}", status=404)
+
+
+def test_an_image_that_may_be_an_index(signing: Tool) -> None:
+    """It names the tested image as one of its platforms, and is another one."""
+    tested = make_image(files(hello="hello"))
+    other = make_image(files(hello="other"), manifests=[tested.described()])
+    folder = signed(signing, tested.digest.removeprefix("sha256:"))
+    with referrers_registry() as registry:
+        registry.manifests["shop", "1"] = other.media_type, other.root
+        said = signing("push", folder, "--release", RELEASE, "--image", f"{registry.host}/shop:1", status=3)
+    assert "ambiguous" in said

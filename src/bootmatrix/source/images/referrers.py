@@ -17,8 +17,10 @@ import httpx
 
 from bootmatrix.errors import InputError, NetworkError, UntrustedError
 from bootmatrix.source.connection import in_words, origin_of, read_bounded
+from bootmatrix.source.images.blobs import parsed
 from bootmatrix.source.images.client import open_client
 from bootmatrix.source.images.endpoint import Endpoint
+from bootmatrix.source.images.pull import check_unambiguous
 from bootmatrix.source.images.reference import Reference
 
 MANIFEST, INDEX = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json"
@@ -55,7 +57,8 @@ def attach(endpoint: Endpoint, image: Reference, artifact: Artifact, tested: Col
         tested: digests (SHA-256) of which the image, or one of its platforms, must be one.
 
     Raises InputError if the image does not exist, or it was not tested; NetworkError if the registry does not answer,
-    or refuses; UntrustedError if it answers with another image, or sends the upload elsewhere.
+    or refuses; UntrustedError if it answers with another image, or sends the upload elsewhere; BuildError if the image
+    may also be an index.
     """
     with closing(_Uploads(endpoint, image.repository)) as uploads:
         document, media_type = uploads.manifest(image.version) or (b"", "")
@@ -64,6 +67,7 @@ def attach(endpoint: Endpoint, image: Reference, artifact: Artifact, tested: Col
         sha256 = hashlib.sha256(document).hexdigest()
         if image.digest not in {"", f"sha256:{sha256}"}:
             raise UntrustedError(f"SHA-256 mismatch of {image}: got {sha256}")
+        check_unambiguous(parsed(document, str(image)), str(image), media_type)
         if not {sha256, *_platforms(document)} & set(tested):
             raise InputError(
                 f"{image}: the run did not test this image, sha256:{sha256}",
