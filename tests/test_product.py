@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.assembly.image.builder import make_image as make_image_of
 from bootmatrix.cli.main import main
 from bootmatrix.model import Artefact, Component, ImageContents, Record, Verdict
 from bootmatrix.model.contents import product_of
 from bootmatrix.report.writer import write_reports
-from kitchen import Kitchen
+from image_maker import files, make_image, write_layout
+from kitchen import PROFILES, Kitchen
 from packages import Deb, entry
 from samples import digest, green_records, make_record, write_dated, write_run
 from signoff_fixtures import Tool, statement, written
@@ -186,3 +188,11 @@ def test_cells_of_two_releases_are_signed_off_only_if_somebody_accepts_it(signin
     assert "mixed-products: cells of one spec tested different products: redis-server amd64: 5:7.0.14-1 and" in said
     signing.make(folder, "--accept", "*", "--reason", "x", "--by", "Ann", status=2)
     signing.make(folder, "--accept", "mixed-products", "--reason", "the same source", "--by", "Ann")
+
+
+def test_a_version_by_a_label_has_a_length(kitchen: Kitchen) -> None:
+    """It is in every record of a cell with the image."""
+    labels = {"Labels": {"org.opencontainers.image.version": "1" * 100_000}}
+    write_layout(kitchen.folder, make_image(files(hello="hello"), config=labels))
+    image = make_image_of("oci:layout", kitchen.folder / "spec.yml", PROFILES["x86_64"], kitchen.builder)
+    assert [len(part.version) for part in image.contents] == [256]

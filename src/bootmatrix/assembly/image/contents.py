@@ -20,6 +20,8 @@ from bootmatrix.model.spec import CHECK
 
 VERSION_LABEL = "org.opencontainers.image.version"
 """Label of an image's version (opencontainers/image-spec, annotations.md)."""
+MAX_VERSION = 256
+"""Characters of it; every record of the image has them."""
 ELF_MAGIC = b"\x7fELF"
 
 
@@ -87,7 +89,7 @@ def _is_program(entry: SourceEntry) -> bool:
 def pulled_contents(image: StoredImage, reference: str, source: ImageSource, profile: Profile) -> tuple[Component, ...]:
     """Describe an image of a registry, an engine or a file as a whole."""
     name = str(source).removeprefix("docker://") if source.path or source.name else reference
-    version = image.config.labels.get(VERSION_LABEL, "")
+    version = image.config.labels.get(VERSION_LABEL, "")[:MAX_VERSION]
     is_local = bool(source.path)
     return (
         Component(
