@@ -52,8 +52,10 @@ def with_origin(error: InputError, args: argparse.Namespace) -> InputError:
     """
     for key in NAMES:
         path = vars(args).get(f"{key}_is_from")
-        words = {word for name in getattr(args, key, ()) for word in (name, *re.split("[/@]", name))}
-        if path and type(error) is InputError and any(repr(word) in error.message for word in words):
+        if not path or type(error) is not InputError:
+            continue
+        words = {word for name in getattr(args, key) for word in (name, *re.split("[/@]", name))}
+        if any(repr(word) in error.message for word in words):
             return InputError(f"{path}: {key!r} in [tool.{TABLE}]: {error.message}", error.hint)
     return error
 
