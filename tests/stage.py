@@ -129,7 +129,12 @@ def set_up(folder: Path, scenarios: Iterable[str]) -> Stage:
 
 def _write_profile(path: Path, scenarios: Iterable[str]) -> None:
     profile = yaml.safe_load((ROOT / f"arch/{MODEL}.yml").read_text(encoding="utf-8"))
-    board = {**next(iter(profile["machines"].values())), "qemu": "qemu-system-fake", "memory_mib": 128, "time_factor": 1}
+    board = {
+        **next(iter(profile["machines"].values())),
+        "qemu": "qemu-system-fake",
+        "memory_mib": 128,
+        "time_factor": 1,
+    }
     board["accelerators"] = ["tcg"]  # to find out whether KVM works takes a boot, and here every start is counted
     machines = {name: {**board, "arguments": ["-prom-env", f"fake={_scenario(name)}"]} for name in scenarios}
     profile.update(description="what only the tests have", aliases=[], machines=machines)

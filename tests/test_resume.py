@@ -245,7 +245,7 @@ def test_inputs_of_two_architectures_differ_only_in_what_was_changed(tmp_path: P
 def test_a_changed_profile_is_refused(stage: Stage, killed: Path) -> None:
     profile = stage.folder / "arch/fake.yml"
     text = profile.read_text()
-    profile.write_text(text.replace("memory_mib: 64", "memory_mib: 65"))
+    profile.write_text(text.replace("memory_mib: 128", "memory_mib: 129"))
     try:
         done = stage.run("matrix", "--resume", "reports/latest")
     finally:
