@@ -228,6 +228,11 @@ def test_suites_in_suites_are_read_once_however_deep() -> None:
     [
         (b"<testsuite>" + b"<testcase/>" * 500_001 + b"</testsuite>", "it has more than 500000 tests"),
         (b"<testsuite>" + b"<a>" * 100_000, "it has more than 100000 elements within each other"),
+        (b"<testsuite>" + b"".join(b"<a%d/>" % number for number in range(10_000)), "it has more than 10000 names"),
+        (
+            b"<testsuite>" + b"".join(b"<a b%d='' />" % number for number in range(10_000)),
+            "it has more than 10000 names",
+        ),
     ],
 )
 def test_xml_that_would_fill_the_memory_is_no_pass(many: bytes, reason: str) -> None:
@@ -249,6 +254,13 @@ def test_another_report_of_elements_without_end_is_no_pass() -> None:
     report = load_reports()[0]
     with pytest.raises(UnreadableReport, match="more than 100000 elements within each other"):
         count_failures(b"<%s>" % report.root.encode() + b"<a>" * 100_000, report)
+
+
+def test_another_report_of_names_without_end_is_no_pass() -> None:
+    report = load_reports()[0]
+    many = b"".join(b"<a%d/>" % number for number in range(10_001))
+    with pytest.raises(UnreadableReport, match="more than 10000 names"):
+        count_failures(b"<%s>" % report.root.encode() + many, report)
 
 
 def test_tests_beyond_any_number_are_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:

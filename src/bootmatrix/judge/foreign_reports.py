@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from xml.parsers.expat import ExpatError, ParserCreate, XMLParserType
 
-from bootmatrix.judge.junit import MAX_DEPTH, SUITES, TOTAL, UNRUN, UnreadableReport, local_name, pieces, status_of
+from bootmatrix.judge.junit import (
+    MAX_DEPTH,
+    MAX_NAMES,
+    SUITES,
+    TOTAL,
+    UNRUN,
+    UnreadableReport,
+    local_name,
+    pieces,
+    status_of,
+)
 from bootmatrix.model import Verdict
 from bootmatrix.packaged import packaged_table
 
@@ -69,6 +79,8 @@ def count_failures(data: bytes, report: ForeignReport) -> int:
         depth += 1
         if depth > MAX_DEPTH:
             raise UnreadableReport(f"it has more than {MAX_DEPTH} elements within each other")
+        if len(parser.intern) > MAX_NAMES:
+            raise UnreadableReport(f"it has more than {MAX_NAMES} names of elements and attributes")
         name = local_name(tag)
         values = {local_name(key): value for key, value in attributes.items()}
         numbers = (TOTAL.fullmatch(values.get(key, "").strip()) for key in report.counts.get(name, ()))

@@ -46,6 +46,8 @@ TOTAL = re.compile(r"\+?([0-9]{1,18}|[0-9]{1,3}(?:[,' \u00a0\u202f][0-9]{3}){1,5
 MAX_FAULTS = 20
 MAX_DEPTH = 100_000
 """Elements within each other, which are held in memory."""
+MAX_NAMES = 10_000
+"""Different names of elements and attributes, all of which expat keeps."""
 PIECE_BYTES = 4096
 """First piece of the parser's input."""
 
@@ -99,6 +101,7 @@ class JUnitReport:
         self._open: list[JUnitSuite | JUnitCase | None] = []
         self._suites: list[JUnitSuite] = []
         self._cases: list[JUnitCase] = []
+        self._names: set[str] = set()
 
     def doctype(self, *_: str | None) -> None:
         """Refuse a document type in any encoding: entities could expand without end."""
@@ -111,6 +114,9 @@ class JUnitReport:
             raise UnreadableReport(f"it begins with <{name[:MAX_NAME]}>")
         if len(self._open) >= MAX_DEPTH:
             raise UnreadableReport(f"it has more than {MAX_DEPTH} elements within each other")
+        self._names.update((tag, *attributes))
+        if len(self._names) > MAX_NAMES:
+            raise UnreadableReport(f"it has more than {MAX_NAMES} names of elements and attributes")
         name = "testcase" if name == "test" and CHECK in tag else name
         self._open.append(self._begin(name, {local_name(key): value for key, value in attributes.items()}))
 
