@@ -118,9 +118,9 @@ def test_a_run_is_followed_live_to_its_report(browser: Chrome, server: Server) -
     says("2 of 3 cells done, 1 not as expected")
     assert browser.title.startswith("2/3 · live")
     assert browser.find_element(By.ID, "progress").get_attribute("value") == "2"
-    first = browser.find_element(By.CSS_SELECTOR, "#done tr")
-    assert "aarch64" in first.text, "what is wrong comes first"
-    assert "<b>broken</b>" in first.text
+    first = browser.execute_script("return document.querySelector('#done tr').innerText")  # it is replaced now and then
+    assert "aarch64" in first, "what is wrong comes first"
+    assert "<b>broken</b>" in first
     assert serious_faults(browser) == []
     writer.add(make_record(cells[2]))
     write_reports(writer.finish(), writer.path)
