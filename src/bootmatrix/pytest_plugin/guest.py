@@ -42,6 +42,7 @@ class PytestGuest:
 
     def check_kernel(self) -> None:
         """Raise AgentError if its kernel has reported a fault."""
+        self._portal.call(self.asynchronous.read_console)
         if faults := self.asynchronous.kernel_faults:
             raise AgentError(f"the guest's kernel reported a fault: {describe(faults[0])}")
 

@@ -74,7 +74,7 @@ class Guest:
     def kernel_faults(self) -> tuple[KernelFault, ...]:
         """Faults of its kernel so far, as its console shows them.
 
-        Stalls are not among them, which a busy host can cause.
+        Stalls are not among them, which a busy host can cause. `read_console` waits for those that are under way.
         """
         return self.kernel_faults_since(0)
 
