@@ -71,7 +71,7 @@ def test_the_same_image_of_another_name_is_told_by_that_name(kitchen: Kitchen, k
 
 
 def test_a_program_that_a_bind_brings(kitchen: Kitchen, kernel: Kernel) -> None:
-    """What was found without the bind, by another spec, does not count with it."""
+    """A fault found by another spec, without the bind, does not count with it."""
     put(kitchen, {"usr/bin/other": "x"})
     with pytest.raises(BuildError, match="no program tool in the image"):
         kitchen.build(spec(["tool"]), kernel)
